@@ -1,0 +1,1 @@
+"""From a folder of files and a label table to the manifest."""

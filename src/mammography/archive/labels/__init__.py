@@ -1,0 +1,1 @@
+"""Label-table dialects, one small module each."""

@@ -1,0 +1,1 @@
+"""DICOM files: header, pixels, codecs, and the phantom that makes synthetic ones."""

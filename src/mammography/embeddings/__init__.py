@@ -1,0 +1,1 @@
+"""The engine that fills an embedding set, and the set on disk."""

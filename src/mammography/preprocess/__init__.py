@@ -1,0 +1,1 @@
+"""From stored pixel values to the tensor a network sees."""
