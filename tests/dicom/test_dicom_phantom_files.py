@@ -105,7 +105,7 @@ def test_colour_planes_come_back(tmp_path: Path) -> None:
     [
         ("jpeg-baseline", "uint8", 8, 40),
         ("jpeg-extended", "uint16", 12, 60),
-        ("jpeg2000-lossy", "uint16", 12, JPEG2000_PSNR - 0.5),
+        ("jpeg2000-lossy", "uint16", 12, JPEG2000_PSNR - 1),  # OpenJPEG only estimates it
     ],
 )
 def test_lossy_syntaxes_lose_little_and_say_so(
