@@ -125,11 +125,11 @@ def sniff(path: Path) -> str:
         raise ImageRejected(
             RejectCode.DAMAGED_HEADER, f"the file cannot be opened: {error.strerror}"
         ) from error
+    if looks_like_dicom(head):  # first: the preamble of a DICOM file may pose as TIFF
+        return "DICOM"
     for magic, kind in _MAGIC:
         if head.startswith(magic):
             return kind
-    if looks_like_dicom(head):
-        return "DICOM"
     ending = _ending(path.name)
     if ending and ending not in IMAGE_ENDINGS or path.name.startswith("."):
         raise ImageRejected(RejectCode.FOREIGN_FILE, f"not an image file ({ending or path.name})")

@@ -167,13 +167,13 @@ def facts_of(dataset: Dataset) -> ImageFacts:
     """
     with parsing(RejectCode.DAMAGED_HEADER, "the DICOM header"):
         _refuse_what_is_no_image(dataset)
-        spacing = first_number(dataset, "ImagerPixelSpacing") or first_number(
+        spacing = number_at(dataset, "ImagerPixelSpacing") or number_at(
             dataset, "PixelSpacing"
         )
         return ImageFacts(
             rows=int(required_number(dataset, "Rows")),
             columns=int(required_number(dataset, "Columns")),
-            number_of_frames=int(first_number(dataset, "NumberOfFrames") or 1),
+            number_of_frames=int(number_at(dataset, "NumberOfFrames") or 1),
             bits_stored=int(required_number(dataset, "BitsStored")),
             photometric_interpretation=text(dataset, "PhotometricInterpretation"),
             transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
@@ -212,11 +212,13 @@ def text(dataset: Dataset, keyword: str) -> str | None:
     return value or None
 
 
-def first_number(dataset: Dataset, keyword: str, index: int = 0) -> float | None:
-    """A finite number of an element, or None where it is missing, unreadable or not finite."""
+def number_at(dataset: Dataset, keyword: str, index: int = 0) -> float | None:
+    """One finite number of an element; None where it is missing, unreadable or not finite."""
     value: Any = dataset.get(keyword)
     if isinstance(value, (MultiValue, list)):
         value = value[index] if len(value) > index else None
+    elif index:
+        return None
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -230,7 +232,7 @@ def required_number(dataset: Dataset, keyword: str) -> float:
     Raises:
         ImageRejected: The element is missing or not a number.
     """
-    number = first_number(dataset, keyword)
+    number = number_at(dataset, keyword)
     if number is None:
         raise ImageRejected(RejectCode.DAMAGED_HEADER, f"the header has no usable {keyword}")
     return number
