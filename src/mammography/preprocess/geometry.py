@@ -1,0 +1,146 @@
+"""Placing an image of any size on a canvas of fixed size, in exact integer arithmetic.
+
+Every output pixel is a weighted sum of input pixels whose weights are integers over one common
+denominator, so the result does not depend on the machine, the compiler or the order of summation.
+Axes that shrink are averaged over the area each output pixel covers; axes that grow are
+interpolated linearly between pixel centres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Resize = Literal["letterbox", "stretch", "crop"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an image lands on its canvas.
+
+    Attributes:
+        source: (rows, columns) of the part of the image that is used.
+        origin: (row, column) of that part's first pixel in the image.
+        content: (rows, columns) that this part takes on the canvas.
+        offset: (row, column) of the content on the canvas.
+        canvas: (rows, columns) of the canvas.
+    """
+
+    source: tuple[int, int]
+    origin: tuple[int, int]
+    content: tuple[int, int]
+    offset: tuple[int, int]
+    canvas: tuple[int, int]
+
+
+def place(shape: tuple[int, int], canvas: tuple[int, int], resize: Resize) -> Placement:
+    """Decide how an image fills a canvas.
+
+    Args:
+        shape: (rows, columns) of the image.
+        canvas: (rows, columns) to fill.
+        resize: "letterbox" keeps the aspect ratio and centres the image between black bars;
+            "stretch" gives the aspect ratio up; "crop" keeps it and loses what sticks out.
+    """
+    (rows, columns), (height, width) = shape, canvas
+    source, content = shape, canvas
+    if resize == "letterbox":
+        if rows * width >= columns * height:
+            content = (height, max(1, _nearest(columns * height, rows)))
+        else:
+            content = (max(1, _nearest(rows * width, columns)), width)
+    elif resize == "crop":
+        if rows * width >= columns * height:
+            source = (max(1, _nearest(columns * height, width)), columns)
+        else:
+            source = (rows, max(1, _nearest(rows * width, height)))
+    return Placement(
+        source=source,
+        origin=((rows - source[0]) // 2, (columns - source[1]) // 2),
+        content=content,
+        offset=((height - content[0]) // 2, (width - content[1]) // 2),
+        canvas=canvas,
+    )
+
+
+def _nearest(numerator: int, denominator: int) -> int:
+    """The nearest integer to a fraction, halves up."""
+    return (2 * numerator + denominator) // (2 * denominator)
+
+
+def resample(
+    pixels: NDArray[np.uint16], table: NDArray[np.uint16], shape: tuple[int, int]
+) -> tuple[NDArray[np.int64], int]:
+    """Look pixels up in a table and resize the result.
+
+    Args:
+        pixels: (rows, columns).
+        table: 65,536 values, one for each possible pixel.
+        shape: (rows, columns) wanted.
+
+    Returns:
+        Integers of that shape, and the denominator that makes them the mean of the table's values.
+    """
+    starts, weights, column_sum = _taps(pixels.shape[1], shape[1])
+    narrow = _shrink_columns(pixels, table, starts, weights)
+    starts, weights, row_sum = _taps(pixels.shape[0], shape[0])
+    return _shrink_rows(narrow, starts, weights), column_sum * row_sum
+
+
+def _taps(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """For each output position: the first input position, the weights from there, their sum."""
+    position = np.arange(target, dtype=np.int64)
+    if target < source:
+        # In units of 1/target of an input pixel, output d covers [d·source, (d+1)·source).
+        first = position * source // target
+        index = first[:, None] + np.arange(min(source, (source - 1) // target + 2))
+        left = np.maximum(index * target, (position * source)[:, None])
+        right = np.minimum((index + 1) * target, ((position + 1) * source)[:, None])
+        weights, total = np.maximum(right - left, 0), source
+    else:
+        # In units of 1/(2·target), the centre of output d lies at (2d+1)·source - target.
+        centre = np.clip((2 * position + 1) * source - target, 0, 2 * target * (source - 1))
+        first = np.minimum(centre // (2 * target), max(source - 2, 0))
+        beyond = centre - first * 2 * target
+        weights, total = np.stack([2 * target - beyond, beyond], axis=1), 2 * target
+        weights = weights[:, :source]
+    return _within(first, weights, source), weights, total
+
+
+def _within(
+    first: NDArray[np.int64], weights: NDArray[np.int64], source: int
+) -> NDArray[np.int64]:
+    """Shift windows that reach past the end back inside, moving their weights along."""
+    over = np.maximum(first + weights.shape[1] - source, 0)
+    for row in np.flatnonzero(over):
+        weights[row] = np.roll(weights[row], over[row])
+    return first - over
+
+
+@numba.njit(nogil=True, cache=True)
+def _shrink_columns(pixels, table, starts, weights):  # type: ignore[no-untyped-def]  # noqa: ANN
+    rows, targets, taps = pixels.shape[0], starts.shape[0], weights.shape[1]
+    narrow = np.empty((rows, targets), np.int64)
+    for row in range(rows):
+        for target in range(targets):
+            total = np.int64(0)
+            for tap in range(taps):
+                total += weights[target, tap] * np.int64(table[pixels[row, starts[target] + tap]])
+            narrow[row, target] = total
+    return narrow
+
+
+@numba.njit(nogil=True, cache=True)
+def _shrink_rows(narrow, starts, weights):  # type: ignore[no-untyped-def]  # noqa: ANN
+    targets, columns, taps = starts.shape[0], narrow.shape[1], weights.shape[1]
+    small = np.zeros((targets, columns), np.int64)
+    for target in range(targets):
+        for tap in range(taps):
+            weight = weights[target, tap]
+            for column in range(columns):
+                small[target, column] += weight * narrow[starts[target] + tap, column]
+    return small

@@ -1,0 +1,51 @@
+"""The recipe `imagenet`: a mammogram as networks trained on ImageNet expect an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammography.dicom.pixels import StoredImage
+from mammography.preprocess.geometry import Resize, place, resample
+from mammography.preprocess.intensity import Voi, brightness
+from mammography.preprocess.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Imagenet(Recipe):
+    """Own percentiles to [0, 1], exact area resize, black bars, ImageNet mean and std.
+
+    Attributes:
+        resize: How the image fills the square.
+        tail: Fraction of the pixels clipped to black, and to white.
+        voi: VOI transformation that comes first; "none" takes the stored values.
+        voi_index: Which of the header's windows or LUTs, from 0.
+    """
+
+    NAME: ClassVar[str] = "imagenet"
+    VERSION: ClassVar[int] = 1
+
+    resize: Resize = "letterbox"
+    tail: float = 0.005
+    voi: Voi = "none"
+    voi_index: int = 0
+
+    def gray(self, image: StoredImage) -> NDArray[np.float32]:
+        """Brightness at full bit depth, resized on the canvas; see `Recipe.gray`."""
+        scale = brightness(image, self.tail, self.voi, self.voi_index)
+        shape = (scale.pixels.shape[0], scale.pixels.shape[1])
+        placement = place(shape, self.size, self.resize)
+        top, left = placement.origin
+        part = scale.pixels[top : top + placement.source[0], left : left + placement.source[1]]
+        sums, denominator = resample(part, scale.table, placement.content)
+        canvas = np.zeros(self.size, np.float32)
+        top, left = placement.offset
+        rows, columns = placement.content
+        canvas[top : top + rows, left : left + columns] = sums / (denominator * scale.white)
+        return canvas
+
+
+PLUGIN = Imagenet()
