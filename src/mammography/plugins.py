@@ -45,13 +45,14 @@ def load(kind: str) -> dict[str, Any]:
     }
     for entry in sorted(metadata.entry_points(group=f"mammography.{kind}"), key=lambda e: e.name):
         owner = entry.dist.name if entry.dist else "an unknown distribution"
-        if entry.name in found:
+        name = entry.name.replace("_", "-")
+        if name in found:
             raise PluginError(
                 f"The plugin {entry.name!r} of {owner} takes a name that is already in use among "
                 f"the {kind}; rename it in the entry-point group mammography.{kind}."
             )
         try:
-            found[entry.name] = entry.load()
+            found[name] = entry.load()
         except Exception as error:
             raise PluginError(
                 f"The plugin {entry.name!r} of {owner} ({entry.value}) failed to load: {error!r}. "
