@@ -60,7 +60,8 @@ def over_items(
         keeps it longer than `TIME_LIMIT`, gives an `ImageRejected` of its own.
 
     Raises:
-        WorkerError: `work` failed for another reason than the file; the message holds its
+        MammographyError: What `work` raised, other than `ImageRejected`.
+        WorkerError: `work` failed in a way that is nobody's fault but ours; the message holds its
             traceback.
     """
     local = threading.local()
@@ -88,6 +89,19 @@ def over_items(
         pool.shutdown(wait=False, cancel_futures=True)
         for child in children:
             child.stop()
+
+
+def in_a_process(work: Callable[[T], R], item: T) -> R:
+    """Call a function once in a process of its own, whose memory is gone afterwards.
+
+    Raises:
+        MammographyError: What `work` raised.
+        WorkerError: The process died, or `work` has a defect.
+    """
+    ((_, result),) = over_items(work, [item], workers=1)
+    if isinstance(result, ImageRejected):
+        raise WorkerError(f"A helper process ended early: {result}")
+    return result
 
 
 class _Child:
@@ -128,6 +142,8 @@ class _Child:
             return self._replace(timed_out=not late.is_alive())
         finally:
             late.cancel()
+        if kind == "error":
+            raise value
         if kind == "defect":
             raise WorkerError(f"A worker failed on {item!r}; please report this:\n{value}")
         return value
@@ -182,6 +198,8 @@ def _serve() -> None:
             answer = ("result", work(item))
         except ImageRejected as verdict:
             answer = ("result", verdict)
+        except MammographyError as error:
+            answer = ("error", error)
         except Exception:  # noqa: BLE001  (handed to the parent, which ends the command with it)
             answer = ("defect", traceback.format_exc())
         pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)

@@ -1,0 +1,1 @@
+"""Families of networks, one small module each; each answers for some encoder names."""
