@@ -61,6 +61,7 @@ def phantom_image(
     seed: int,
     bits: int = 12,
     lesions: bool = False,
+    visit: int = 0,
     tissue_range: tuple[float, float] = (0.0, 1.0),
     air_noise: float = 0.0,
 ) -> PhantomImage:
@@ -75,6 +76,7 @@ def phantom_image(
         seed: The woman; she keeps her shapes at every density and size.
         bits: Bits stored, 8-16.
         lesions: Give this breast a mass, a cluster of microcalcifications or both.
+        visit: Which of her exams; shapes and density stay about the same.
         tissue_range: The darkest and the brightest tissue as shares of the range of the bits;
             air is 0 whatever the tissue.
         air_noise: Standard deviation of the noise in air, as a share of the range of the bits.
@@ -93,7 +95,8 @@ def phantom_image(
             "64 x 64 pixels of 8 to 16 bits."
         )
     woman = np.random.default_rng([seed, 0])
-    rng = np.random.default_rng([seed, 1 + LATERALITIES.index(laterality), VIEWS.index(view)])
+    which = (LATERALITIES.index(laterality), VIEWS.index(view), visit)
+    rng = np.random.default_rng([seed, 1, *which])
     shape = anatomy(view, woman, rng)
     low, high = PERCENT_DENSE[density]
     percent = float(np.clip(woman.uniform(low, high) + rng.normal(0, 1), low, high))
@@ -107,7 +110,7 @@ def phantom_image(
     muscle = filled(shape.muscle, rows, columns).astype(bool) & breast
     dense = cv2.resize(inside.score, size, interpolation=cv2.INTER_LINEAR) > 0
     dense &= breast & ~muscle
-    findings = _add_lesions(image, shape, inside, seed, laterality, view) if lesions else ()
+    findings = _add_lesions(image, shape, inside, seed, which) if lesions else ()
     _expose(image, breast, tissue_range, air_noise, rng)
     if laterality == "R":
         image, breast, muscle, dense = (
@@ -121,30 +124,30 @@ def phantom_image(
         muscle_mask=muscle,
         dense_mask=dense,
         findings=findings,
-        percent_dense=100 * np.count_nonzero(dense) / np.count_nonzero(breast & ~muscle),
+        percent_dense=100 * float(dense.sum() / (breast & ~muscle).sum()),
     )
 
 
 def _add_lesions(
-    image: np.ndarray, shape: Anatomy, inside: Tissue, seed: int, laterality: str, view: str
+    image: np.ndarray, shape: Anatomy, inside: Tissue, seed: int, which: tuple[int, int, int]
 ) -> tuple[Finding, ...]:
     """Put lesions behind the nipple, well below the skin and outside the muscle.
 
-    Both views of a breast get the same kinds. Their randomness is their own, so that the image
-    without lesions is otherwise the same.
+    Both views of a breast get the same lesions at places of their own. Their randomness is apart
+    from the rest, so that the image without lesions is otherwise the same.
     """
-    side = LATERALITIES.index(laterality)
-    kinds = kinds_of(np.random.default_rng([seed, 3 + side]))
-    rng = np.random.default_rng([seed, 3 + side, VIEWS.index(view)])
+    side, _, visit = which
+    lesion_rng = np.random.default_rng([seed, 2, side, visit])
+    place_rng = np.random.default_rng([seed, 3, *which])
     allowed = (inside.depth > 0.07) & (inside.muscle_depth == 0)
     rows = len(allowed)
     reach = [round((shape.gland[1] + sign * shape.spread[1]) * rows) for sign in (-1, 1)]
     allowed[: max(0, reach[0])] = allowed[reach[1] :] = allowed[:, : rows // 18] = False
     findings = []
-    for kind in kinds:
-        row, column = rng.choice(np.argwhere(allowed))
+    for kind in kinds_of(lesion_rng):
+        row, column = place_rng.choice(np.argwhere(allowed))
         add = add_mass if kind == "mass" else add_calcifications
-        findings.append(add(image, (column + 0.5) / rows, (row + 0.5) / rows, rng))
+        findings.append(add(image, (column + 0.5) / rows, (row + 0.5) / rows, lesion_rng))
     return tuple(findings)
 
 

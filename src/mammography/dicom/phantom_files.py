@@ -108,7 +108,7 @@ def image_dataset(
             dataset.add(value)
         elif value is not None:
             setattr(dataset, keyword, value)
-    dataset.file_meta = _file_meta(dataset, syntax)
+    dataset.file_meta = file_meta(dataset, syntax)
     return dataset
 
 
@@ -210,7 +210,8 @@ def _encapsulated(
     }
 
 
-def _file_meta(dataset: Dataset, syntax: str) -> FileMetaDataset:
+def file_meta(dataset: Dataset, syntax: str) -> FileMetaDataset:
+    """The File Meta Information of a data set (PS3.10 section 7.1)."""
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\0\1"
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
