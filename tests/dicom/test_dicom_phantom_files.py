@@ -138,6 +138,11 @@ def test_tags_override_even_the_truth_and_none_leaves_out(tmp_path: Path) -> Non
     assert dataset.KVP == 29
 
 
+def test_a_compressed_file_may_lack_bits_stored(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "a.dcm", noise("uint16", 12), syntax="jpeg-lossless", BitsStored=None)
+    assert "BitsStored" not in pydicom.dcmread(tmp_path / "a.dcm")
+
+
 def test_not_a_number_becomes_float_pixel_data(tmp_path: Path) -> None:
     pixels = np.array([[1.5, np.nan], [np.inf, -2]], dtype=np.float32)
     write_dicom(tmp_path / "a.dcm", pixels)

@@ -192,12 +192,13 @@ def _native(frames: np.ndarray, syntax: str, planar: bool) -> dict[str, Any]:
 
 
 def _encapsulated(
-    frames: np.ndarray, syntax: str, photometric: str, bits_stored: int
+    frames: np.ndarray, syntax: str, photometric: str, bits_stored: int | None
 ) -> dict[str, Any]:
     """The pixel data element of encoded frames, and what a lossy syntax must say of itself."""
     how = syntax_named(syntax)
     assert how.encode is not None
-    precision = min(bits_stored, frames.dtype.itemsize * 8)
+    width = frames.dtype.itemsize * 8
+    precision = min(bits_stored or width, width)
     streams = [how.encode(Frame(frame, precision, photometric)) for frame in frames]
     data = DataElement(PIXEL_DATA, "OB", encapsulate(streams), is_undefined_length=True)
     if how.lossy_method is None:
