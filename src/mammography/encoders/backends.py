@@ -37,6 +37,8 @@ Batch = NDArray[np.float32]
 #: The largest relative difference to eager PyTorch that a float32 backend may show.
 EXACT = 1e-5
 
+CPU_BATCH, ACCELERATOR_BATCH = 8, 64
+
 
 @dataclass(frozen=True)
 class EncoderRequest:
@@ -46,7 +48,8 @@ class EncoderRequest:
         name: Of the encoder.
         weights: "imagenet", "random" or a file's path.
         seed: Of random weights.
-        shape: Of every batch: (batch, 3, rows, columns).
+        size: (rows, columns) of every image.
+        batch_size: Images in every batch; None for 8 on the CPU and 64 elsewhere.
         device: "auto", "cpu", "cuda" or "mps".
         backend: "auto", "torch" or "openvino".
         amp: Mixed precision: bfloat16, or float16 on CUDA devices without it.
@@ -56,7 +59,8 @@ class EncoderRequest:
     name: str
     weights: str
     seed: int
-    shape: tuple[int, int, int, int]
+    size: tuple[int, int]
+    batch_size: int | None = None
     device: str = "auto"
     backend: str = "auto"
     amp: bool = False
@@ -72,6 +76,7 @@ class Backend:
         device: "cpu", "cuda" or "mps", and its model name where known.
         precision: "float32", "bfloat16" or "float16".
         deterministic: Whether the same batch gives the same bytes again.
+        batch_size: Images in every batch.
         streams: How many calls may usefully run at once.
         infer: (batch, 3, rows, columns) float32 to (batch, width) float32; always with the batch
             size it was made for.
@@ -81,6 +86,7 @@ class Backend:
     device: str
     precision: str
     deterministic: bool
+    batch_size: int
     streams: int
     infer: Callable[[Batch], Batch]
 
@@ -115,7 +121,7 @@ def open_backend(request: EncoderRequest) -> tuple[EncoderInfo, Backend]:
     if device != "cpu" and request.backend == "openvino":
         raise UsageError(f"--backend openvino runs on the CPU, not on {device}.")
     encoder = load_encoder(
-        request.name, request.weights, seed=request.seed, size=request.shape[2:]
+        request.name, request.weights, seed=request.seed, size=request.size
     )
     run = _torch_on_cpu if device == "cpu" else _torch_on_accelerator
     return encoder.info, run(encoder, device, request)
@@ -161,15 +167,15 @@ def convert(request: EncoderRequest) -> Converted | None:
     if _choose_device(request.device) != "cpu":
         return None
     encoder = load_encoder(
-        request.name, request.weights, seed=request.seed, size=request.shape[2:]
+        request.name, request.weights, seed=request.seed, size=request.size
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's advice to its own callers
         model = openvino.convert_model(
-            encoder.network, example_input=torch.zeros(1, *request.shape[1:])
+            encoder.network, example_input=torch.zeros(1, 3, *request.size)
         )
-    model.reshape([1, *request.shape[1:]])
-    difference = _difference(encoder, model, request.shape[1:])
+    model.reshape([1, 3, *request.size])
+    difference = _difference(encoder, model, request.size)
     if difference > EXACT:
         complaint = (
             f"OpenVINO differs from eager PyTorch by {difference:.1e} (relative) on "
@@ -185,12 +191,12 @@ def convert(request: EncoderRequest) -> Converted | None:
             return Converted(encoder.info, xml.read(), constants.read())
 
 
-def _difference(encoder: Encoder, model: object, size: tuple[int, ...]) -> float:
+def _difference(encoder: Encoder, model: object, size: tuple[int, int]) -> float:
     """Relative difference (L2) between eager PyTorch and OpenVINO in float32 on random input."""
     import openvino
     import torch
 
-    image = np.random.default_rng(0).standard_normal((1, *size), np.float32)
+    image = np.random.default_rng(0).standard_normal((1, 3, *size), np.float32)
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     with torch.inference_mode():
         expected = encoder.network(torch.from_numpy(image)).numpy()
@@ -202,7 +208,8 @@ def _openvino(converted: Converted, request: EncoderRequest) -> Backend:
 
     core = openvino.Core()
     model = core.read_model(converted.xml, converted.constants)
-    model.reshape(list(request.shape))
+    shape = (request.batch_size or CPU_BATCH, 3, *request.size)
+    model.reshape(list(shape))
     threads = cores()
     compiled = core.compile_model(
         model,
@@ -222,14 +229,14 @@ def _openvino(converted: Converted, request: EncoderRequest) -> Backend:
 
     # OpenVINO's binding initialises itself on its first call, and deadlocks when two threads make
     # that call together.
-    infer(np.zeros(request.shape, np.float32))
+    infer(np.zeros(shape, np.float32))
 
     # The CPU plugin keeps float32 where the processor has no bfloat16.
     used = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
     precision = "bfloat16" if "bf" in used else "float32"
     if request.amp and precision == "float32":
         log.warning("This CPU has no bfloat16: --amp has no effect, float32 is used.")
-    return Backend("openvino", _cpu_name(), precision, True, threads, infer)
+    return Backend("openvino", _cpu_name(), precision, True, shape[0], threads, infer)
 
 
 def _torch_on_cpu(encoder: Encoder, device: str, request: EncoderRequest) -> Backend:
@@ -244,7 +251,8 @@ def _torch_on_cpu(encoder: Encoder, device: str, request: EncoderRequest) -> Bac
             return network(tensor).float().numpy()
 
     precision = "bfloat16" if request.amp else "float32"
-    return Backend("torch", _cpu_name(), precision, True, cores(), infer)
+    batch_size = request.batch_size or CPU_BATCH
+    return Backend("torch", _cpu_name(), precision, True, batch_size, cores(), infer)
 
 
 def _torch_on_accelerator(encoder: Encoder, device: str, request: EncoderRequest) -> Backend:
@@ -277,7 +285,9 @@ def _torch_on_accelerator(encoder: Encoder, device: str, request: EncoderRequest
 
     name = f"cuda ({torch.cuda.get_device_name()})" if device == "cuda" else device
     precision = str(dtype).removeprefix("torch.") if amp else "float32"
-    return Backend("torch", name, precision, exact and device == "cuda", 2, infer)
+    same_bytes = exact and device == "cuda"
+    batch_size = request.batch_size or ACCELERATOR_BATCH
+    return Backend("torch", name, precision, same_bytes, batch_size, 2, infer)
 
 
 def _cpu_name() -> str:

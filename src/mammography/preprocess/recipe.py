@@ -23,6 +23,21 @@ _HALVINGS = {"full": 0, "half": 1, "quarter": 2, "eighth": 3}
 
 
 @dataclass(frozen=True)
+class Step:
+    """One step of a recipe, to be looked at.
+
+    Attributes:
+        pixels: (rows, columns) of any real type.
+        caption: What was done.
+        value_range: Values to show black and white.
+    """
+
+    pixels: NDArray[Any]
+    caption: str
+    value_range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
 class Recipe(ABC):
     """The base of all recipes; a subclass adds its own settings and `gray`.
 
@@ -51,6 +66,14 @@ class Recipe(ABC):
 
         Returns:
             `size` values of float32 in [0, 1].
+
+        Raises:
+            ImageRejected: The recipe cannot take this image.
+        """
+
+    @abstractmethod
+    def steps(self, image: StoredImage) -> list[Step]:
+        """The pictures between stored pixels and tensor, ending with the tensor's first channel.
 
         Raises:
             ImageRejected: The recipe cannot take this image.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mammography.dicom.pixels import StoredImage
 from mammography.preprocess.geometry import Resize, place, resample
 from mammography.preprocess.intensity import Voi, brightness
-from mammography.preprocess.recipe import Recipe
+from mammography.preprocess.recipe import Recipe, Step
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,28 @@ class Imagenet(Recipe):
         rows, columns = placement.content
         canvas[top : top + rows, left : left + columns] = sums / (denominator * scale.white)
         return canvas
+
+    def steps(self, image: StoredImage) -> list[Step]:
+        """Stored values, brightness, canvas, first channel; see `Recipe.steps`."""
+        scale = brightness(image, self.tail, self.voi, self.voi_index)
+        gray = self.gray(image)
+        mean, std = self.mean[0], self.std[0]
+        inverted = ", MONOCHROME1 inverted" if image.inverted else ""
+        voi = "" if self.voi == "none" else f", VOI {self.voi} {self.voi_index}"
+        return [
+            Step(image.pixels, f"stored values, {image.pixels.dtype}"),
+            Step(
+                scale.table[scale.pixels] / scale.white,
+                f"levels {scale.low:g}–{scale.high:g} to [0, 1]{inverted}{voi}",
+                (0.0, 1.0),
+            ),
+            Step(gray, f"{self.resize} to {self.size[0]} × {self.size[1]}", (0.0, 1.0)),
+            Step(
+                self.normalise(gray)[0],
+                "first of three channels, ImageNet mean and std",
+                (-mean / std, (1 - mean) / std),
+            ),
+        ]
 
 
 PLUGIN = Imagenet()

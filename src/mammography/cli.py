@@ -1,0 +1,123 @@
+"""The command line: ``mammography COMMAND`` becomes a dataclass, which is run.
+
+Only the module of the command asked for is imported, and none of them imports anything heavy before
+it runs. Exit codes: 0 done; 1 done, but the data failed a gate; 2 could not run.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from mammography import __version__
+from mammography.commands import COMMANDS, command_class
+from mammography.errors import MammographyError
+
+INTERRUPTED = 130
+
+
+def overview() -> str:
+    """What ``mammography --help`` prints."""
+    lines = [
+        "usage: mammography COMMAND [OPTIONS]",
+        "",
+        "A research toolkit for archives of mammograms. Research only: not for diagnosis.",
+        "",
+        "commands:",
+    ]
+    for name in COMMANDS:
+        summary = (command_class(name).__doc__ or "").partition("\n")[0]
+        lines.append(f"  {name:<10}{summary}")
+    lines += [
+        "",
+        "mammography COMMAND --help lists a command's options; --debug after any command shows",
+        "the traceback of an error; mammography --version prints the version.",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # The field's pages print a command's lines joined by "\  ", which a shell reads as blank
+    # arguments, and put a lone "--" after the command.
+    given = [argument for argument in given if argument.strip()]
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(overview())  # noqa: T201
+        return 0 if given else 2
+    if given[0] == "--version":
+        print(f"mammography {__version__}")  # noqa: T201
+        return 0
+    name, options = given[0], given[1:]
+    if name not in COMMANDS:
+        return _fail(f"There is no command {name!r}; the commands are {', '.join(COMMANDS)}.")
+    if options[:1] == ["--"]:
+        options = options[1:]
+    debug = "--debug" in options
+    options = [option for option in options if option != "--debug"]
+    return _run(name, options, debug)
+
+
+def _run(name: str, options: Sequence[str], debug: bool) -> int:
+    import tyro
+
+    command = tyro.cli(command_class(name), prog=f"mammography {name}", args=options)
+    _log_to_terminal()
+    try:
+        result = command.run()
+    except MammographyError as error:
+        if debug:
+            raise
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on where it stopped.")
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001  (the last door: one message, no traceback)
+        if debug:
+            raise
+        return _fail(
+            f"{type(error).__name__}: {error}. This is a defect of mammography; please report it "
+            "with what the same command prints with --debug."
+        )
+    return int(getattr(result, "exit_code", 0))
+
+
+def _log_to_terminal() -> None:
+    """Everything the package logs goes to standard error; progress lines only where no bar is."""
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    handler = RichHandler(
+        console=Console(stderr=True), show_time=False, show_path=False, show_level=False
+    )
+    handler.setFormatter(_Words())
+    if sys.stderr.isatty():
+        handler.addFilter(lambda record: record.name != "mammography.progress")
+    logger = logging.getLogger("mammography")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+class _Words(logging.Formatter):
+    """Messages as they are, with the level in front of what is more than information."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        if record.levelno <= logging.INFO:
+            return message
+        return f"{record.levelname.lower()}: {message}"
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    return 2
+
+
+def entry_point() -> None:
+    """What the installed ``mammography`` script calls."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry_point()

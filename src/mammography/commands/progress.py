@@ -1,0 +1,56 @@
+"""Showing how far a long job is: a bar on a terminal, plain lines elsewhere and in the log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+log = logging.getLogger("mammography.progress")
+
+#: Seconds between two lines.
+_INTERVAL = 10.0
+
+
+@contextmanager
+def progress(total: int, done: int = 0) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress of `total` images, of which `done` are there already.
+
+    Yields:
+        A function that is told how many more images have been dealt with, and rejected.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("[bold]{task.completed}/{task.total}[/] images"),
+        BarColumn(),
+        TextColumn("{task.fields[rate]:.1f} images/s"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[rejects]} rejected"),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+    task = bar.add_task("", total=total, completed=done, rate=0.0, rejects=0)
+    started = last = time.monotonic()
+    dealt = rejects = 0
+
+    def advance(images: int, rejected: int) -> None:
+        nonlocal dealt, rejects, last
+        dealt += images
+        rejects += rejected
+        now = time.monotonic()
+        rate = dealt / max(now - started, 1e-9)
+        bar.update(task, advance=images, rate=rate, rejects=rejects)
+        if now - last > _INTERVAL or done + dealt == total:
+            last = now
+            left = (total - done - dealt) / rate if rate else 0.0
+            log.info(
+                "%d of %d images, %.1f images/s, %.0f s left, %d rejected",
+                done + dealt, total, rate, left, rejects,
+            )  # fmt: skip
+
+    with bar:
+        yield advance

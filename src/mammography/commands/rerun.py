@@ -1,0 +1,63 @@
+"""``mammography rerun``: do again what a run folder's summary.json says was done."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, get_args, get_type_hints
+
+from tyro.conf import Positional
+
+from mammography.commands import COMMANDS, command_class
+from mammography.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """Run the command that a summary.json records again, with all its options.
+
+    Relative paths are taken from the folder that the command was run in.
+    """
+
+    NAME: ClassVar[str] = "rerun"
+
+    summary: Positional[Path]
+    """The summary.json of a finished run."""
+
+    outdir: Path | None = None
+    """Folder for the new run; without it the old run's, which is then checked and completed."""
+
+    def run(self) -> Any:
+        """Run it; the result of the command that was run.
+
+        Raises:
+            UsageError: The file is no summary of a command that exists here.
+        """
+        return self.command().run()
+
+    def command(self) -> Any:
+        """The recorded command as its dataclass."""
+        try:
+            recorded = json.loads(self.summary.read_text(encoding="utf-8"))
+            name, config = recorded["command"], dict(recorded["config"])
+            origin = Path(recorded["working_directory"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{self.summary} is no summary of a run: {error!r}.") from error
+        if name not in COMMANDS:
+            raise UsageError(f"{self.summary} records the command {name!r}, unknown here.")
+        kind = command_class(name)
+        types = get_type_hints(kind)
+        if unknown := config.keys() - types.keys():
+            raise UsageError(
+                f"{self.summary} records options that {name} no longer has: "
+                f"{', '.join(sorted(unknown))}."
+            )
+        for option, value in config.items():
+            if value is not None and Path in (types[option], *get_args(types[option])):
+                config[option] = origin / value
+            elif isinstance(value, list):
+                config[option] = tuple(value)
+        if self.outdir is not None:
+            config["outdir"] = self.outdir
+        return kind(**config)
