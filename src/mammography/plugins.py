@@ -1,4 +1,4 @@
-"""Finding label dialects, recipes and encoders by name: ours in their package, others by entry point.
+"""Finding label dialects, recipes and encoders by name: our own, and those of entry points.
 
 A plugin is a module-level object. Ours are the modules of one package, each holding an object
 called ``PLUGIN``; an outsider's distribution names its object in the entry-point group
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from functools import lru_cache
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -24,7 +24,7 @@ PACKAGES = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(kind: str) -> dict[str, Any]:
     """All plugins of one kind, by name, ours first.
 
@@ -38,11 +38,11 @@ def load(kind: str) -> dict[str, Any]:
         PluginError: A plugin cannot be imported, or takes a name that is already taken.
     """
     package = importlib.import_module(PACKAGES[kind])
-    found = {
-        info.name.replace("_", "-"): importlib.import_module(f"{package.__name__}.{info.name}").PLUGIN
-        for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name)
-        if not info.name.startswith("_")
-    }
+    found: dict[str, Any] = {}
+    for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
+        if not info.name.startswith("_"):
+            module = importlib.import_module(f"{package.__name__}.{info.name}")
+            found[info.name.replace("_", "-")] = module.PLUGIN
     for entry in sorted(metadata.entry_points(group=f"mammography.{kind}"), key=lambda e: e.name):
         owner = entry.dist.name if entry.dist else "an unknown distribution"
         name = entry.name.replace("_", "-")

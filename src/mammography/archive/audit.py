@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
+from pydicom.config import IGNORE
 from pydicom.uid import UID
 
 from mammography.archive.manifest import Manifest
@@ -82,7 +83,7 @@ def audit(manifest: Manifest, *, decoded: bool) -> dict[str, Any]:
         "lateralities": _counts(frame["laterality"]),
         "manufacturers": _counts(frame["manufacturer"]),
         "transfer_syntaxes": {
-            uid: {"name": UID(uid).name, "images": count}
+            uid: {"name": UID(uid, validation_mode=IGNORE).name, "images": count}
             for uid, count in _counts(frame["transfer_syntax"]).items()
         },
         "photometric_interpretations": _counts(frame["photometric_interpretation"]),
@@ -144,6 +145,6 @@ def _mixed_exams(frame: pl.DataFrame) -> list[str]:
     if mixed.is_empty():
         return []
     return [
-        f"{mixed.height} exams hold images of more than one patient, such as {mixed['exam'][0]!r} "
-        f"with {mixed['patient'][0]}"
+        f"exams that hold images of more than one patient: {mixed.height}, such as "
+        f"{mixed['exam'][0]!r} with {mixed['patient'][0]}"
     ]

@@ -58,7 +58,7 @@ def _numbers(numbers: Mapping[str, Any]) -> Table:
     syntaxes = numbers["transfer_syntaxes"].values()
     table.add_row("transfer syntax", _lines({each["name"]: each["images"] for each in syntaxes}))
     for title, key in _HISTOGRAMS.items():
-        table.add_row(title, _listed({f"{what}:": count for what, count in numbers[key].items()}))
+        table.add_row(title, _listed({f"{what} in": count for what, count in numbers[key].items()}))
     return table
 
 

@@ -236,20 +236,16 @@ def _disagreements(archive: Archive, rows: Rows) -> list[str]:
     """Where header and table say different things, counted; which of them is believed."""
     counts: Counter[str] = Counter()
     for path, row in rows.owner.items():
-        if path in archive.images and row.code is None:
-            facts = archive.images[path][1]
-            counts["AccessionNumber"] += rows.key.by is By.EXAM and _differ(
-                facts.accession_number, row.exam
-            )
-            counts["laterality"] += _differ(facts.laterality, row.laterality)
-            counts["view"] += _differ(facts.view, row.view)
-    believed = {"AccessionNumber": "folder", "laterality": "header", "view": "header"}
-    return [
-        f"the {what} of {count} images is not that of their "
-        f"{'folder' if what == 'AccessionNumber' else 'row'}; the {believed[what]} is believed"
-        for what, count in counts.items()
-        if count
-    ]
+        if row.code is not None or path not in archive.images:
+            continue
+        facts = archive.images[path][1]
+        if rows.key.by is By.EXAM and _differ(facts.accession_number, row.exam):
+            counts["AccessionNumber differs from the folder's name, which is believed"] += 1
+        if _differ(facts.laterality, row.laterality):
+            counts["laterality in the table differs from the header's, which is believed"] += 1
+        if _differ(facts.view, row.view):
+            counts["view in the table differs from the header's, which is believed"] += 1
+    return [f"images whose {what}: {count}" for what, count in counts.items()]
 
 
 def _differ(one: str | None, other: str | None) -> bool:
@@ -258,11 +254,11 @@ def _differ(one: str | None, other: str | None) -> bool:
 
 def _why_empty(root: Path, manifest: Manifest) -> str:
     """The reasons by count, each with its first example."""
+    if manifest.rejects["path"].drop_nulls().is_empty():
+        return f"There is no file below {root}; --dicom-root is the archive's folder."
     reasons = manifest.rejects.group_by("code", maintain_order=True).agg(
         pl.len(), pl.col("reason").first()
     )
-    if reasons.is_empty():
-        return f"There is no file below {root}; --dicom-root is the archive's folder."
     listed = "; ".join(
         f"{row['len']} {row['code']} (such as: {row['reason']})"
         for row in reasons.sort("len", descending=True, maintain_order=True).head(4).to_dicts()
