@@ -73,7 +73,7 @@ def _run(name: str, options: Sequence[str], debug: bool) -> int:
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on where it stopped.")
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001  (the last door: one message, no traceback)
+    except Exception as error:
         if debug:
             raise
         return _fail(

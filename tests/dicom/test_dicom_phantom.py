@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mammography.dicom.phantom import (
+from mammography.dicom.phantom.image import (
     LATERALITIES,
     PERCENT_DENSE,
     VIEWS,
     PhantomImage,
     phantom_image,
 )
-from mammography.dicom.phantom_texture import power_law_noise
+from mammography.dicom.phantom.texture import power_law_noise
 from mammography.errors import UsageError
 
 ROWS, COLUMNS = 208, 160

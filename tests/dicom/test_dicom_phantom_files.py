@@ -11,8 +11,8 @@ import pytest
 from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder
 
-from mammography.dicom.phantom_codecs import JPEG2000_PSNR, JPEG_LS_NEAR, SYNTAXES
-from mammography.dicom.phantom_files import uid_of, write_dicom
+from mammography.dicom.phantom.codecs import JPEG2000_PSNR, JPEG_LS_NEAR, SYNTAXES
+from mammography.dicom.phantom.files import uid_of, write_dicom
 from mammography.errors import UsageError
 
 LOSSLESS = [name for name, syntax in SYNTAXES.items() if syntax.lossy_method is None]

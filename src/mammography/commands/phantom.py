@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mammography.errors import ImageRejected, MammographyError, UsageError
 
 if TYPE_CHECKING:
-    from mammography.dicom.phantom_plan import PhantomExam
+    from mammography.dicom.phantom.plan import PhantomExam
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ class Phantom:
         Raises:
             UsageError: `outdir` is not empty, or an option makes no sense.
         """
-        from mammography.dicom.phantom_archive import FINDING_COLUMNS, TRUTH_COLUMNS, write_exam
-        from mammography.dicom.phantom_damage import BAD_COLUMNS, BAD_KINDS, write_bad_file
-        from mammography.dicom.phantom_oddities import ODD_COLUMNS, ODD_KINDS, write_odd_file
-        from mammography.dicom.phantom_plan import plan_exams
+        from mammography.dicom.phantom.archive import FINDING_COLUMNS, TRUTH_COLUMNS, write_exam
+        from mammography.dicom.phantom.damage import BAD_COLUMNS, BAD_KINDS, write_bad_file
+        from mammography.dicom.phantom.oddities import ODD_COLUMNS, ODD_KINDS, write_odd_file
+        from mammography.dicom.phantom.plan import plan_exams
 
         if self.outdir.exists() and (not self.outdir.is_dir() or any(self.outdir.iterdir())):
             raise UsageError(

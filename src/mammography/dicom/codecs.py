@@ -104,9 +104,7 @@ CODECS = {
 }
 
 
-def decode_rle(
-    data: bytes, rows: int, columns: int, samples: int, bits_allocated: int
-) -> Pixels:
+def decode_rle(data: bytes, rows: int, columns: int, samples: int, bits_allocated: int) -> Pixels:
     """Decode one RLE frame (DICOM PS3.5 Annex G).
 
     Returns:

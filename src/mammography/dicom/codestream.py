@@ -76,9 +76,7 @@ def read_jpeg2000(data: bytes) -> Codestream:
     with parsing(RejectCode.DECODE_FAILED, "the JPEG 2000 header"):
         start = data.find(_J2K_START)
         if start < 0:
-            raise ImageRejected(
-                RejectCode.DECODE_FAILED, "the frame is not a JPEG 2000 codestream"
-            )
+            raise ImageRejected(RejectCode.DECODE_FAILED, "the frame is not a JPEG 2000 codestream")
         data = data[start:]
         x_size, y_size, x_offset, y_offset = struct.unpack_from(">4I", data, 8)
         components, depth = struct.unpack_from(">HB", data, 40)
@@ -107,6 +105,4 @@ def _check_tiles(data: bytes) -> None:
             break
         position += max(length, 12)
     if position < 0 or data[position : position + 2] != b"\xff\xd9":
-        raise ImageRejected(
-            RejectCode.TRUNCATED, "the JPEG 2000 codestream has no end: truncated"
-        )
+        raise ImageRejected(RejectCode.TRUNCATED, "the JPEG 2000 codestream has no end: truncated")

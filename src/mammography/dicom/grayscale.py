@@ -84,9 +84,7 @@ def grayscale_of(header: Dataset, frame: int) -> Grayscale:
             modality_lut=_lut(modality[0], little_endian) if modality else None,
             windows=_windows(voi),
             voi_function=(text(voi, "VOILUTFunction") or "LINEAR").upper(),
-            voi_luts=tuple(
-                _lut(item, little_endian) for item in voi.get("VOILUTSequence") or ()
-            ),
+            voi_luts=tuple(_lut(item, little_endian) for item in voi.get("VOILUTSequence") or ()),
         )
 
 

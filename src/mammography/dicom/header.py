@@ -167,14 +167,15 @@ def facts_of(dataset: Dataset) -> ImageFacts:
     """
     with parsing(RejectCode.DAMAGED_HEADER, "the DICOM header"):
         _refuse_what_is_no_image(dataset)
-        spacing = number_at(dataset, "ImagerPixelSpacing") or number_at(
-            dataset, "PixelSpacing"
-        )
+        spacing = number_at(dataset, "ImagerPixelSpacing") or number_at(dataset, "PixelSpacing")
         return ImageFacts(
             rows=int(required_number(dataset, "Rows")),
             columns=int(required_number(dataset, "Columns")),
             number_of_frames=int(number_at(dataset, "NumberOfFrames") or 1),
-            bits_stored=int(required_number(dataset, "BitsStored")),
+            # Float Pixel Data has no Bits Stored.
+            bits_stored=int(
+                number_at(dataset, "BitsStored") or required_number(dataset, "BitsAllocated")
+            ),
             photometric_interpretation=text(dataset, "PhotometricInterpretation"),
             transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
             pixel_spacing=spacing,

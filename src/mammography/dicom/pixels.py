@@ -183,9 +183,7 @@ def _padding(header: Dataset) -> tuple[int, int] | None:
 class _FrameReader:
     """Reads single frames of the pixel element that a stream is positioned at."""
 
-    def __init__(
-        self, stream: BinaryIO, header: Dataset, facts: ImageFacts, reduce: int
-    ) -> None:
+    def __init__(self, stream: BinaryIO, header: Dataset, facts: ImageFacts, reduce: int) -> None:
         self.stream, self.header, self.facts, self.reduce = stream, header, facts, reduce
         self.syntax = facts.transfer_syntax
         self.photometric = facts.photometric_interpretation or "MONOCHROME2"

@@ -120,9 +120,7 @@ def open_backend(request: EncoderRequest) -> tuple[EncoderInfo, Backend]:
     device = _choose_device(request.device)
     if device != "cpu" and request.backend == "openvino":
         raise UsageError(f"--backend openvino runs on the CPU, not on {device}.")
-    encoder = load_encoder(
-        request.name, request.weights, seed=request.seed, size=request.size
-    )
+    encoder = load_encoder(request.name, request.weights, seed=request.seed, size=request.size)
     run = _torch_on_cpu if device == "cpu" else _torch_on_accelerator
     return encoder.info, run(encoder, device, request)
 
@@ -166,9 +164,7 @@ def convert(request: EncoderRequest) -> Converted | None:
 
     if _choose_device(request.device) != "cpu":
         return None
-    encoder = load_encoder(
-        request.name, request.weights, seed=request.seed, size=request.size
-    )
+    encoder = load_encoder(request.name, request.weights, seed=request.seed, size=request.size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's advice to its own callers
         model = openvino.convert_model(

@@ -111,9 +111,7 @@ def _taps(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.int64
     return _within(first, weights, source), weights, total
 
 
-def _within(
-    first: NDArray[np.int64], weights: NDArray[np.int64], source: int
-) -> NDArray[np.int64]:
+def _within(first: NDArray[np.int64], weights: NDArray[np.int64], source: int) -> NDArray[np.int64]:
     """Shift windows that reach past the end back inside, moving their weights along."""
     over = np.maximum(first + weights.shape[1] - source, 0)
     for row in np.flatnonzero(over):
@@ -122,7 +120,7 @@ def _within(
 
 
 @numba.njit(nogil=True, cache=True)
-def _shrink_columns(pixels, table, starts, weights):  # type: ignore[no-untyped-def]  # noqa: ANN
+def _shrink_columns(pixels, table, starts, weights):  # type: ignore[no-untyped-def]
     rows, targets, taps = pixels.shape[0], starts.shape[0], weights.shape[1]
     narrow = np.empty((rows, targets), np.int64)
     for row in range(rows):
@@ -135,7 +133,7 @@ def _shrink_columns(pixels, table, starts, weights):  # type: ignore[no-untyped-
 
 
 @numba.njit(nogil=True, cache=True)
-def _shrink_rows(narrow, starts, weights):  # type: ignore[no-untyped-def]  # noqa: ANN
+def _shrink_rows(narrow, starts, weights):  # type: ignore[no-untyped-def]
     targets, columns, taps = starts.shape[0], narrow.shape[1], weights.shape[1]
     small = np.zeros((targets, columns), np.int64)
     for target in range(targets):

@@ -88,12 +88,14 @@ def _as_levels(pixels: NDArray[Any]) -> tuple[NDArray[np.uint16], NDArray[np.flo
     if pixels.dtype.kind == "f":
         low, high = float(pixels.min()), float(pixels.max())
         step = (high - low) / (_LEVELS - 1)
-        return np.rint((pixels.astype(np.float64) - low) / step).astype(np.uint16), low + index * step
+        return np.rint((pixels.astype(np.float64) - low) / step).astype(
+            np.uint16
+        ), low + index * step
     return pixels.astype(np.uint16, copy=False), index
 
 
 @numba.njit(nogil=True, cache=True)
-def _histogram(pixels):  # type: ignore[no-untyped-def]  # noqa: ANN
+def _histogram(pixels):  # type: ignore[no-untyped-def]
     counts = np.zeros(65536, np.int64)
     for pixel in pixels:
         counts[pixel] += 1
@@ -155,9 +157,7 @@ def _windowed(
     return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
 
 
-def _ends(
-    levels: NDArray[np.int64], counts: NDArray[np.int64], tail: float
-) -> tuple[int, int]:
+def _ends(levels: NDArray[np.int64], counts: NDArray[np.int64], tail: float) -> tuple[int, int]:
     """The levels that become the two ends of the scale."""
     by_level = np.bincount(levels, weights=counts, minlength=_LEVELS).astype(np.int64)
     total = int(by_level.sum())

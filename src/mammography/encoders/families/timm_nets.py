@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class TimmNets(Family):
-    """timm's networks: what they return with ``num_classes=0``."""
+    """Networks of timm: what they return with ``num_classes=0``."""
 
     names = ("timm:NAME",)
 
@@ -57,7 +57,7 @@ def _headless(network: nn.Module) -> nn.Module:
 
 
 def _fetch(model: str, config: PretrainedCfg) -> tuple[Path, WeightsRecord]:
-    """timm's published file, from the local cache of the model hub or the hub."""
+    """The published file, from the local cache of the model hub or the hub."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

@@ -52,7 +52,7 @@ def _without(head: str, network: nn.Module) -> nn.Module:
 
 
 def _undotted(state: StateDict) -> StateDict:
-    """torchvision's DenseNet files still carry names of 2017: ``norm.1`` for ``norm1``."""
+    """The DenseNet files of torchvision still carry names of 2017: ``norm.1`` for ``norm1``."""
     return renamed(state, r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.")
 
 

@@ -52,19 +52,19 @@ class Imagenet(Recipe):
         scale = brightness(image, self.tail, self.voi, self.voi_index)
         gray = self.gray(image)
         mean, std = self.mean[0], self.std[0]
-        inverted = ", MONOCHROME1 inverted" if image.inverted else ""
-        voi = "" if self.voi == "none" else f", VOI {self.voi} {self.voi_index}"
+        voi = "" if self.voi == "none" else f"VOI {self.voi} {self.voi_index}, "
+        inverted = "inverted, " if image.inverted else ""
         return [
             Step(image.pixels, f"stored values, {image.pixels.dtype}"),
             Step(
                 scale.table[scale.pixels] / scale.white,
-                f"levels {scale.low:g}–{scale.high:g} to [0, 1]{inverted}{voi}",
+                f"{voi}{inverted}{scale.low:g}–{scale.high:g} → 0–1",
                 (0.0, 1.0),
             ),
             Step(gray, f"{self.resize} to {self.size[0]} × {self.size[1]}", (0.0, 1.0)),
             Step(
                 self.normalise(gray)[0],
-                "first of three channels, ImageNet mean and std",
+                "mean and std, first channel",
                 (-mean / std, (1 - mean) / std),
             ),
         ]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mammography.dicom.phantom import LATERALITIES, VIEWS, PhantomImage, phantom_image
-from mammography.dicom.phantom_codecs import syntax_named
-from mammography.dicom.phantom_files import write_dicom
-from mammography.dicom.phantom_headers import header_tags
-from mammography.dicom.phantom_lesions import Finding
-from mammography.dicom.phantom_plan import PhantomExam
+from mammography.dicom.phantom.codecs import syntax_named
+from mammography.dicom.phantom.files import write_dicom
+from mammography.dicom.phantom.headers import header_tags
+from mammography.dicom.phantom.image import LATERALITIES, VIEWS, PhantomImage, phantom_image
+from mammography.dicom.phantom.lesions import Finding
+from mammography.dicom.phantom.plan import PhantomExam
 
 #: Columns of `truth.csv`; paths are relative to the archive's root.
 TRUTH_COLUMNS = (

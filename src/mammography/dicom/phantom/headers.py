@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from mammography.dicom.phantom import LATERALITIES, VIEWS
-from mammography.dicom.phantom_files import code, uid_of
-from mammography.dicom.phantom_plan import PhantomExam
-from mammography.dicom.phantom_vendors import NOMINAL_ROWS, VENDORS
+from mammography.dicom.phantom.files import code, uid_of
+from mammography.dicom.phantom.image import LATERALITIES, VIEWS
+from mammography.dicom.phantom.plan import PhantomExam
+from mammography.dicom.phantom.vendors import NOMINAL_ROWS, VENDORS
 
 #: View codes (CID 4014) in SNOMED CT and in the older SNOMED-RT.
 _VIEW_CODES = {

@@ -12,7 +12,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
-from mammography.dicom.phantom_codecs import Frame, syntax_named
+from mammography.dicom.phantom.codecs import Frame, syntax_named
 from mammography.errors import UsageError
 
 #: Photometric Interpretations of three samples per pixel.
@@ -58,7 +58,7 @@ def write_dicom(
         pixels: Shape (rows, columns) or (frames, rows, columns), and with a colour photometric
             interpretation a last axis of 3. uint8, int8, uint16 or int16; or float32, which
             becomes Float Pixel Data and must not be compressed.
-        syntax: A key of `mammography.dicom.phantom_codecs.SYNTAXES`. `jpeg-baseline` takes 8
+        syntax: A key of `mammography.dicom.phantom.codecs.SYNTAXES`. `jpeg-baseline` takes 8
             bits; `jpeg-extended` takes 16-bit arrays of 12-bit values.
         photometric: Photometric Interpretation. Samples are given as stored; only with YBR_RCT and
             YBR_ICT are they RGB, which JPEG 2000 transforms itself.

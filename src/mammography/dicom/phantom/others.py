@@ -12,7 +12,7 @@ import numpy as np
 from pydicom import uid
 from pydicom.dataset import Dataset
 
-from mammography.dicom.phantom_files import code, file_meta, uid_of
+from mammography.dicom.phantom.files import code, file_meta, uid_of
 
 _PATIENT_AND_STUDY = (
     "PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "StudyDate",

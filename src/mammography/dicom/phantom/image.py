@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mammography.dicom.phantom_anatomy import Anatomy, anatomy
-from mammography.dicom.phantom_lesions import Finding, add_calcifications, add_mass, kinds_of
-from mammography.dicom.phantom_tissue import Grid, Tissue, filled, tissue
+from mammography.dicom.phantom.anatomy import Anatomy, anatomy
+from mammography.dicom.phantom.lesions import Finding, add_calcifications, add_mass, kinds_of
+from mammography.dicom.phantom.tissue import Grid, Tissue, filled, tissue
 from mammography.errors import UsageError
 
 LATERALITIES = ("R", "L")

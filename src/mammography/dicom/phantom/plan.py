@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mammography.dicom.phantom import LATERALITIES
-from mammography.dicom.phantom_codecs import syntax_named
-from mammography.dicom.phantom_vendors import VENDORS, Vendor
+from mammography.dicom.phantom.codecs import syntax_named
+from mammography.dicom.phantom.image import LATERALITIES
+from mammography.dicom.phantom.vendors import VENDORS, Vendor
 from mammography.errors import UsageError
 
 #: Share of each BI-RADS category among women screened, about.

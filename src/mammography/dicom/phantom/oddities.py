@@ -12,10 +12,10 @@ import numpy as np
 from pydicom import uid
 from pydicom.dataset import Dataset
 
-from mammography.dicom.phantom_archive import exam_image, stored_pixels
-from mammography.dicom.phantom_files import image_dataset, write_dicom
-from mammography.dicom.phantom_headers import header_tags
-from mammography.dicom.phantom_plan import PhantomExam
+from mammography.dicom.phantom.archive import exam_image, stored_pixels
+from mammography.dicom.phantom.files import image_dataset, write_dicom
+from mammography.dicom.phantom.headers import header_tags
+from mammography.dicom.phantom.plan import PhantomExam
 
 #: Frames of the tomosynthesis stack; the sharpest is the middle one.
 TOMOSYNTHESIS_FRAMES = 5

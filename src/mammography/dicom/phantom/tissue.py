@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mammography.dicom.phantom_anatomy import Anatomy
-from mammography.dicom.phantom_texture import power_law_noise, sampled, smoothstep, strands
+from mammography.dicom.phantom.anatomy import Anatomy
+from mammography.dicom.phantom.texture import power_law_noise, sampled, smoothstep, strands
 
 #: Depth below the skin, in image heights, over which the compressed breast gains full thickness.
 ROUNDED_EDGE = 0.07

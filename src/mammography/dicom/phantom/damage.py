@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from pydicom import uid
 
-from mammography.dicom.phantom_archive import exam_image, stored_pixels
-from mammography.dicom.phantom_files import image_dataset, write_dicom
-from mammography.dicom.phantom_headers import header_tags
-from mammography.dicom.phantom_others import (
+from mammography.dicom.phantom.archive import exam_image, stored_pixels
+from mammography.dicom.phantom.files import image_dataset, write_dicom
+from mammography.dicom.phantom.headers import header_tags
+from mammography.dicom.phantom.others import (
     write_dicomdir,
     write_dose_report,
     write_note,
     write_presentation_state,
     write_thumbnails,
 )
-from mammography.dicom.phantom_plan import PhantomExam
+from mammography.dicom.phantom.plan import PhantomExam
 from mammography.vocabulary import RejectCode
 
 #: What one damaged file is made from: its path, a good image and that image's tags.
