@@ -15,7 +15,7 @@ from rich.console import Console
 from mammography.archive.audit import audit, gate, readable_share
 from mammography.archive.audit_table import audit_table
 from mammography.archive.manifest import Manifest, build_manifest
-from mammography.dicom.phantom_files import write_dicom
+from mammography.dicom.phantom.files import write_dicom
 from mammography.errors import ImageRejected
 from mammography.vocabulary import UNREADABLE, RejectCode
 

@@ -78,7 +78,7 @@ def test_the_dialect_can_be_chosen(tmp_path: Path) -> None:
     ("columns", "chosen"),
     [
         ("BIRADS,breast_density", "breast_density"),
-        ("Bi-Rads,ACR", "ACR"),
+        ("Bi-Rads,label,ACR", "ACR"),
         ("label,Classificação,birads", "Classificação"),
         ("label,density", "density"),
         ("birads,label", "label"),
@@ -148,8 +148,8 @@ def test_one_density_makes_the_others_unreadable(tmp_path: Path) -> None:
 def test_columns_that_can_only_hold_densities_do(tmp_path: Path) -> None:
     assert reading_of(tmp_path, "file,density\na,fatty\n").values == [None]
     assert reading_of(tmp_path, "exam,classification\na,fatty\n").values == [None]
-    chosen = reading_of(tmp_path, "exam,result\na,fatty\n", label_column="result")
-    assert chosen.values == ["fatty"]
+    for text in ("exam,density\na,fatty\n", "file,density\na,fatty\n"):
+        assert reading_of(tmp_path, text, label_column="density").values == ["fatty"]
 
 
 def test_mini_mias_is_recognised_by_its_tissue(shared: Path) -> None:

@@ -50,6 +50,11 @@ def test_quoted_fields_may_hold_delimiters_and_line_breaks(tmp_path: Path) -> No
     assert table.numbers == [1, 2]
 
 
+def test_a_space_after_the_delimiter_does_not_hide_the_quotation_marks(tmp_path: Path) -> None:
+    table = read(tmp_path, b'exam, report\n1, "dense, very"\n')
+    assert table.frame.rows(named=True) == [{"exam": "1", "report": "dense, very"}]
+
+
 def test_values_stay_text_whatever_they_look_like(tmp_path: Path) -> None:
     cells = ["007", "3.0", "1e5", "NA", "null", "true", "2020-01-01"]
     table = read(tmp_path, ("a,b\n" + "\n".join(f"{cell},x" for cell in cells)).encode())

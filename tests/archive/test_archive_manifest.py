@@ -18,7 +18,7 @@ from mammography.archive.files import FoundFile
 from mammography.archive.manifest import EmptyManifestError, Manifest, build_manifest
 from mammography.archive.matching import By
 from mammography.dicom.header import ImageFacts
-from mammography.dicom.phantom_files import write_dicom
+from mammography.dicom.phantom.files import write_dicom
 from mammography.errors import ImageRejected, LabelTableError, NothingLeftError, UsageError
 from mammography.runs import pseudonym
 from mammography.tables import FACT_COLUMNS, MANIFEST_COLUMNS, REJECT_COLUMNS

@@ -192,6 +192,11 @@ def test_the_column_that_matches_most_rows_is_used(tmp_path: Path) -> None:
     assert (found.key.column, found.key.by) == ("SOPInstanceUID", By.UID)
 
 
+def test_a_column_that_names_one_image_beats_one_that_names_several(tmp_path: Path) -> None:
+    found = judged(tmp_path, "file,SOPInstanceUID,label\na,1.1,A\na,?,B\n", IMAGES)
+    assert (found.key.column, found.key.by) == ("SOPInstanceUID", By.UID)
+
+
 def test_an_ambiguous_file_name_names_the_files(tmp_path: Path) -> None:
     found = judged(tmp_path, "file,label\na.dcm,A\nb.dcm,B\nc,C\n", IMAGES)
     assert codes(found) == {1: RejectCode.AMBIGUOUS_NAME, 2: None, 3: None}

@@ -15,7 +15,7 @@ import pytest
 import tyro
 
 from mammography.commands.scan import Scan
-from mammography.dicom.phantom_files import write_dicom
+from mammography.dicom.phantom.files import write_dicom
 from mammography.dicom.pixels import DEFAULT_MAX_PIXELS
 from mammography.errors import LabelTableError, NothingLeftError, StoreError, UsageError
 
