@@ -123,11 +123,14 @@ def _within(first: NDArray[np.int64], weights: NDArray[np.int64], source: int) -
 def _shrink_columns(pixels, table, starts, weights):  # type: ignore[no-untyped-def]
     rows, targets, taps = pixels.shape[0], starts.shape[0], weights.shape[1]
     narrow = np.empty((rows, targets), np.int64)
+    line = np.empty(pixels.shape[1], np.uint32)
     for row in range(rows):
+        for column in range(pixels.shape[1]):
+            line[column] = table[pixels[row, column]]
         for target in range(targets):
             total = np.int64(0)
             for tap in range(taps):
-                total += weights[target, tap] * np.int64(table[pixels[row, starts[target] + tap]])
+                total += weights[target, tap] * np.int64(line[starts[target] + tap])
             narrow[row, target] = total
     return narrow
 
