@@ -379,7 +379,7 @@ def test_every_guess_is_logged_with_its_way_out(
         "read as 'classificacao' (--dialect overrides)",
         "'AccessionNumber', by its name (--id-column overrides)",
         "'Classificação', by its name (--label-column overrides)",
-        "for 1 of 1 rows (--id-column and --dialect override)",
+        "1 of 1 rows matched by exam folder or AccessionNumber, column 'AccessionNumber' (--id-col",
     ):
         assert words in caplog.text
 

@@ -255,6 +255,12 @@ def test_labels_that_hint_at_another_scale_are_a_warning(
     assert ("nothing is shifted" in warning) == suspicious
 
 
+def test_a_report_in_the_place_of_a_label_is_not_quoted_in_full(tmp_path: Path) -> None:
+    rows = judged(tmp_path, f"exam,density\n001,A\n002,{'dense breasts ' * 100}\n")
+    assert len(reason(rows, 2)) < 120
+    assert len(rows.warnings[0]) < 120
+
+
 def test_the_order_of_rows_and_files_changes_nothing(tmp_path: Path) -> None:
     cells = ["001,A", "002,B", "002,C", "003,5", "9,D", ",A", "001,A", "003,5"]
     expected = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any, Literal
 
 import polars as pl
@@ -181,5 +182,6 @@ def densities_or_classes(cells: Sequence[str]) -> tuple[Label, list[Any]]:
     classes = tuple(sorted({cell for cell in cells if cell}))
     if any(values) or not classes:
         return label, values
-    logger.info("no label is a density; the classes are %s", ", ".join(classes))
+    first = shorten(", ".join(classes), 200, placeholder=" …")
+    logger.info("no label is a density; they are %d classes of their own: %s", len(classes), first)
     return Label("label", classes, classes), [cell or None for cell in cells]

@@ -127,8 +127,7 @@ def read_label_table(path: Path) -> LabelTable:
     if not rows:
         raise LabelTableError(f"{path} has a header and no rows; it needs one row per label.")
     logger.info(
-        "%s: %d rows, %d columns, delimiter %s, encoding %s (both recognised; a table saved as "
-        "UTF-8 with commas needs no guess)",
+        "%s: %d rows, %d columns, delimiter %s, encoding %s",
         path, len(rows), len(columns), _DELIMITERS[delimiter], encoding,
     )  # fmt: skip
     frame = pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String), orient="row")

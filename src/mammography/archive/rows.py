@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Literal
 from unicodedata import normalize
 
@@ -151,9 +152,8 @@ def _best_key(
     assert best is not None, "a dialect gives at least one key"
     (clear, _), key, matches = best
     logger.info(
-        "%s: column %r compared with the %s names something for %d of %d rows (--id-column and "
-        "--dialect override)",
-        table.path, key.column, key.by.value, clear, len(table.numbers),
+        "%s: %d of %d rows matched by %s, column %r (--id-column and --dialect override)",
+        table.path, clear, len(table.numbers), key.by.value, key.column,
     )  # fmt: skip
     return key, matches
 
@@ -197,7 +197,7 @@ def _check_alone(row: TableRow, table: LabelTable, reading: Reading) -> None:
             expected = "1-4 or A-D" if density else ", ".join(map(str, reading.label.classes))
             row.fall(
                 RejectCode.UNREADABLE_LABEL,
-                f"{cell!r} in column {column} is no {reading.label.name} ({expected})",
+                f"{_short(cell)} in column {column} is no {reading.label.name} ({expected})",
             )
         else:
             row.fall(RejectCode.BLANK_LABEL, f"the row has no label in column {column}")
@@ -272,13 +272,17 @@ def _warnings(table: LabelTable, reading: Reading, class5: Class5) -> list[str]:
         cell for cell, label in zip(cells, reading.values, strict=True) if cell and label is None
     )
     if unread:
-        examples = _listed([f"{cell!r} ({count})" for cell, count in unread.most_common()])
+        examples = _listed([f"{_short(cell)} ({count})" for cell, count in unread.most_common()])
         warnings.append(
             f"column {reading.label_column!r} holds what is no {reading.label.name}: {examples}"
             + "; if it counts from 0 or holds BI-RADS assessments (0-6), the other rows are wrong "
             "too: nothing is shifted" * (not unread.keys().isdisjoint({"0", "0.0", "6"}))
         )
     return warnings
+
+
+def _short(cell: str) -> str:
+    return repr(shorten(cell, 40, placeholder="…"))
 
 
 def _listed(items: Sequence[str], at_most: int = 10) -> str:

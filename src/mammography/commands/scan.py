@@ -93,6 +93,8 @@ class Scan:
 
         if not 0 <= self.min_readable <= 1:
             raise UsageError(f"--min-readable is a share from 0 to 1, not {self.min_readable}.")
+        if self.num_workers < 0:
+            raise UsageError(f"--num-workers is 0 or more, not {self.num_workers}.")
         self._refuse_folder_of_another_command()
         try:
             manifest = build_manifest(
