@@ -93,6 +93,7 @@ class RejectCode(str, Enum):
     NOT_AN_IMAGE = "not-an-image"
     FOREIGN_FILE = "foreign-file"
     # A row of the label table, or an exam without one.
+    UNREADABLE_ROW = "unreadable-row"
     BLANK_ID = "blank-id"
     BLANK_LABEL = "blank-label"
     UNREADABLE_LABEL = "unreadable-label"

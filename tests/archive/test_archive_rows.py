@@ -66,7 +66,7 @@ def test_blank_and_unreadable_cells(tmp_path: Path) -> None:
 
 def test_a_ragged_row_falls_with_its_exam(tmp_path: Path) -> None:
     rows = judged(tmp_path, "exam,density,note\n001,A\n002,B,x\n003,C,x,y\n")
-    assert codes(rows) == {1: RejectCode.UNREADABLE_LABEL, 2: None, 3: RejectCode.UNREADABLE_LABEL}
+    assert codes(rows) == {1: RejectCode.UNREADABLE_ROW, 2: None, 3: RejectCode.UNREADABLE_ROW}
     assert "line 2 has 2 fields" in reason(rows, 1)
     assert owners(rows)["003/b.dcm"] == 3
 

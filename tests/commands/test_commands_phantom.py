@@ -221,7 +221,7 @@ def test_same_options_same_bytes_on_any_number_of_processes(tmp_path: Path) -> N
             seed=seed,
             rows=104,
             columns=80,
-            workers=workers,
+            num_workers=workers,
             bad_files=True,
         ).run()
     one, two, other = (digests(tmp_path / name) for name in ("one", "two", "other"))

@@ -147,7 +147,7 @@ def test_the_run_of_another_command_is_not_overwritten(archive: Path) -> None:
 def test_wrong_options_are_one_clear_error(archive: Path) -> None:
     with pytest.raises(UsageError, match="from 0 to 1, not 95"):
         scan(archive, min_readable=95).run()
-    with pytest.raises(UsageError, match="0 or more, not -1"):
+    with pytest.raises(UsageError, match="at least 1, not -1"):
         replace(scan(archive), num_workers=-1).run()
     with pytest.raises(LabelTableError, match="no column 'x'"):
         scan(archive, label_column="x").run()

@@ -155,7 +155,7 @@ def _labelled(
             rejects.append(_row_reject(row.number, row.exam, row.code, row.reason))
     for number in sorted(table.faults.keys() - set(table.numbers)):
         fault = table.faults[number]
-        rejects.append(_row_reject(number, None, RejectCode.UNREADABLE_LABEL, fault))
+        rejects.append(_row_reject(number, None, RejectCode.UNREADABLE_ROW, fault))
     label = reading.label
     if CLASS_5 in reading.values and label == DENSITY and class5 == "keep":
         label = replace(label, classes=(*DENSITY.classes, CLASS_5), names=(*DENSITY.names, "5"))

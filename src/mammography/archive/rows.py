@@ -186,7 +186,7 @@ def _rows(table: LabelTable, reading: Reading, key: Key) -> list[TableRow]:
 def _check_alone(row: TableRow, table: LabelTable, reading: Reading) -> None:
     """What can be said of a row without looking at another."""
     if row.number in table.faults:
-        row.fall(RejectCode.UNREADABLE_LABEL, table.faults[row.number])
+        row.fall(RejectCode.UNREADABLE_ROW, table.faults[row.number])
     elif not row.identifier:
         row.fall(RejectCode.BLANK_ID, "the row has no identifier")
     elif row.label is None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mammography.errors import ImageRejected, MammographyError, UsageError
 
@@ -81,8 +81,8 @@ class Phantom:
     odd_files: bool = False
     """Add one of every kind of unusual but good image; see OUTDIR/odd_files.csv."""
 
-    workers: int = 0
-    """Processes that write; 0 for one per core."""
+    num_workers: int | Literal["auto"] = "auto"
+    """Processes that write; auto is one per core."""
 
     def run(self) -> PhantomResult:
         """Write the archive and say what was written.
@@ -137,7 +137,7 @@ class Phantom:
 
         results = []
         for _, result in track(
-            over_items(work, items, self.workers or cores()),
+            over_items(work, items, cores() if self.num_workers == "auto" else self.num_workers),
             description="writing",
             total=len(items),
             console=Console(stderr=True),

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mammography.errors import ImageRejected, StoreError, UsageError
 
@@ -73,8 +73,8 @@ class Scan:
     decode: bool = True
     """Decode every image; headers alone do not show a file that is cut in half."""
 
-    num_workers: int = 0
-    """Processes that read and decode; 0 for one per core."""
+    num_workers: int | Literal["auto"] = "auto"
+    """Processes that read and decode; auto is one per core."""
 
     json: bool = False
     """Print the audit as JSON, and nothing else on standard output."""
@@ -93,8 +93,8 @@ class Scan:
 
         if not 0 <= self.min_readable <= 1:
             raise UsageError(f"--min-readable is a share from 0 to 1, not {self.min_readable}.")
-        if self.num_workers < 0:
-            raise UsageError(f"--num-workers is 0 or more, not {self.num_workers}.")
+        if self.num_workers != "auto" and self.num_workers < 1:
+            raise UsageError(f"--num-workers must be at least 1, not {self.num_workers}.")
         self._refuse_folder_of_another_command()
         try:
             manifest = build_manifest(
@@ -104,7 +104,7 @@ class Scan:
                 id_column=self.id_column,
                 dialect=self.dialect,
                 class5="drop",
-                workers=self.num_workers,
+                workers=self._workers,
                 exclude=[self.outdir / name for name in self.OUTPUTS] if self.outdir else [],
             )
         except EmptyManifestError as error:
@@ -125,16 +125,22 @@ class Scan:
                 f"{self.outdir} holds the run of another command; give scan an --outdir of its own."
             )
 
+    @property
+    def _workers(self) -> int:
+        from mammography.archive.workers import cores
+
+        return cores() if self.num_workers == "auto" else self.num_workers
+
     def _undecodable(self, manifest: Manifest) -> dict[str, ImageRejected]:
         """Why, for every image of the manifest whose pixels cannot be had."""
         from rich.console import Console
         from rich.progress import track
 
-        from mammography.archive.workers import cores, over_items
+        from mammography.archive.workers import over_items
 
         work = partial(_check, self.dicom_root, self.max_pixels)
         verdicts = track(
-            over_items(work, manifest.frame["path"].to_list(), self.num_workers or cores()),
+            over_items(work, manifest.frame["path"].to_list(), self._workers),
             description="decoding",
             total=manifest.frame.height,
             console=Console(stderr=True),
