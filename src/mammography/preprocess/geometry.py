@@ -85,10 +85,12 @@ def resample(
     Returns:
         Integers of that shape, and the denominator that makes them the mean of the table's values.
     """
-    starts, weights, column_sum = _taps(pixels.shape[1], shape[1])
-    narrow = _shrink_columns(pixels, table, starts, weights)
     starts, weights, row_sum = _taps(pixels.shape[0], shape[0])
-    return _shrink_rows(narrow, starts, weights), column_sum * row_sum
+    # Rows first: whole rows are added up, which processors do many pixels at a time.
+    exact = np.uint32 if row_sum <= 0x10000 else np.uint64  # holds row_sum · 65,535
+    low = _shrink_rows(pixels, table, starts, weights.astype(exact))
+    starts, weights, column_sum = _taps(pixels.shape[1], shape[1])
+    return _shrink_columns(low, starts, weights), column_sum * row_sum
 
 
 def _taps(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
@@ -120,28 +122,26 @@ def _within(first: NDArray[np.int64], weights: NDArray[np.int64], source: int) -
 
 
 @numba.njit(nogil=True, cache=True)
-def _shrink_columns(pixels, table, starts, weights):  # type: ignore[no-untyped-def]
-    rows, targets, taps = pixels.shape[0], starts.shape[0], weights.shape[1]
-    narrow = np.empty((rows, targets), np.int64)
-    line = np.empty(pixels.shape[1], np.uint32)
-    for row in range(rows):
-        for column in range(pixels.shape[1]):
-            line[column] = table[pixels[row, column]]
-        for target in range(targets):
-            total = np.int64(0)
-            for tap in range(taps):
-                total += weights[target, tap] * np.int64(line[starts[target] + tap])
-            narrow[row, target] = total
-    return narrow
-
-
-@numba.njit(nogil=True, cache=True)
-def _shrink_rows(narrow, starts, weights):  # type: ignore[no-untyped-def]
-    targets, columns, taps = starts.shape[0], narrow.shape[1], weights.shape[1]
-    small = np.zeros((targets, columns), np.int64)
+def _shrink_rows(pixels, table, starts, weights):  # type: ignore[no-untyped-def]
+    targets, taps, columns = starts.shape[0], weights.shape[1], pixels.shape[1]
+    low = np.zeros((targets, columns), weights.dtype)
     for target in range(targets):
         for tap in range(taps):
             weight = weights[target, tap]
+            row = starts[target] + tap
             for column in range(columns):
-                small[target, column] += weight * narrow[starts[target] + tap, column]
+                low[target, column] += weight * table[pixels[row, column]]
+    return low
+
+
+@numba.njit(nogil=True, cache=True)
+def _shrink_columns(low, starts, weights):  # type: ignore[no-untyped-def]
+    rows, targets, taps = low.shape[0], starts.shape[0], weights.shape[1]
+    small = np.empty((rows, targets), np.int64)
+    for row in range(rows):
+        for target in range(targets):
+            total = np.int64(0)
+            for tap in range(taps):
+                total += weights[target, tap] * np.int64(low[row, starts[target] + tap])
+            small[row, target] = total
     return small
