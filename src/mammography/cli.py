@@ -1,14 +1,16 @@
 """The command line: ``mammography COMMAND`` becomes a dataclass, which is run.
 
 Only the module of the command asked for is imported, and none of them imports anything heavy before
-it runs. Exit codes: 0 done; 1 done, but the data failed a gate; 2 could not run.
+it runs. Exit codes: 0 done; 1 done, but the data failed a gate; 2 could not run; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from mammography import __version__
 from mammography.commands import COMMANDS, command_class
@@ -38,7 +40,11 @@ def overview() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command; the exit code.
+
+    Raises:
+        SystemExit: After a command's help (0), or options that it does not take (2).
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     # The field's pages print a command's lines joined by "\  ", which a shell reads as blank
     # arguments, and put a lone "--" after the command.
@@ -55,48 +61,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options[:1] == ["--"]:
         options = options[1:]
     debug = "--debug" in options
-    options = [option for option in options if option != "--debug"]
-    return _run(name, options, debug)
+    return _run(_parsed(name, [option for option in options if option != "--debug"]), debug)
 
 
-def _run(name: str, options: Sequence[str], debug: bool) -> int:
+def _parsed(name: str, options: Sequence[str]) -> Any:
     import tyro
 
-    command = tyro.cli(command_class(name), prog=f"mammography {name}", args=options)
-    _log_to_terminal()
-    try:
-        result = command.run()
-    except MammographyError as error:
-        if debug:
-            raise
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on where it stopped.")
-        return INTERRUPTED
-    except Exception as error:
-        if debug:
-            raise
-        return _fail(
-            f"{type(error).__name__}: {error}. This is a defect of mammography; please report it "
-            "with what the same command prints with --debug."
-        )
-    return int(getattr(result, "exit_code", 0))
-
-
-def _log_to_terminal() -> None:
-    """Everything the package logs goes to standard error; progress lines only where no bar is."""
-    from rich.console import Console
-    from rich.logging import RichHandler
-
-    handler = RichHandler(
-        console=Console(stderr=True), show_time=False, show_path=False, show_level=False
+    return tyro.cli(
+        command_class(name),
+        prog=f"mammography {name}",
+        args=options,
+        config=(tyro.conf.DisallowNone,),
     )
+
+
+def _run(command: Any, debug: bool) -> int:
+    with _logging_to_terminal():
+        try:
+            return int(getattr(command.run(), "exit_code", 0))
+        except KeyboardInterrupt:
+            _fail("interrupted; the same command goes on where it stopped.")
+            return INTERRUPTED
+        except Exception as error:
+            if debug:
+                raise
+            return _fail(_message(error))
+
+
+def _message(error: Exception) -> str:
+    """What the user reads: our own errors and the system's as they are, others as a defect."""
+    if isinstance(error, MammographyError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return (
+        f"{type(error).__name__}: {error}. This is a defect of mammography; please report it "
+        "with what the same command prints with --debug."
+    )
+
+
+@contextmanager
+def _logging_to_terminal() -> Iterator[None]:
+    """Everything the package logs goes to standard error; progress lines only where no bar is."""
+    handler = _handler()
     handler.setFormatter(_Words())
-    if sys.stderr.isatty():
-        handler.addFilter(lambda record: record.name != "mammography.progress")
     logger = logging.getLogger("mammography")
+    before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+def _handler() -> logging.Handler:
+    from mammography.commands.progress import LOGGER, terminal
+
+    if not terminal().is_terminal:
+        return logging.StreamHandler()
+    from rich.logging import RichHandler
+
+    handler = RichHandler(console=terminal(), show_time=False, show_path=False, show_level=False)
+    handler.addFilter(lambda record: record.name != LOGGER)
+    return handler
 
 
 class _Words(logging.Formatter):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from mammography.errors import NothingLeftError, UsageError
+from mammography.commands import options
+from mammography.errors import ImageRejected, NothingLeftError, UsageError
 
 if TYPE_CHECKING:
     from mammography.archive.manifest import Manifest
-    from mammography.embeddings.store import EmbeddingSet
+    from mammography.embeddings.embedding_set import EmbeddingSet
+    from mammography.embeddings.store import PartialSet
     from mammography.encoders.backends import Backend
     from mammography.encoders.records import EncoderInfo
     from mammography.preprocess.recipe import Recipe
@@ -74,44 +77,23 @@ class Embed:
     encoder: str = "resnet50"
     """resnet50, densenet121, efficientnet_b0, timm:NAME, or a plugin's."""
 
-    weights: str = "imagenet"
-    """imagenet (published weights), random, or a file (safetensors or PyTorch state dict)."""
+    weights: Literal["imagenet", "random"] | Path = "imagenet"
+    """Published weights, none, or a file (safetensors or PyTorch state dict)."""
 
     recipe: str = "imagenet"
     """How pixels become a tensor."""
 
-    img_size: int | None = None
-    """Side of the square that the encoder sees, in pixels; the recipe's own is 224."""
-
-    resize: Literal["letterbox", "stretch", "crop"] | None = None
-    """Keep the aspect ratio with black bars, give it up, or keep it and lose the edges."""
-
-    voi: Literal["none", "window", "lut", "sigmoid"] | None = None
-    """VOI transformation of the header that comes before the percentiles."""
-
-    voi_index: int | None = None
-    """Which of several windows or VOI LUTs, from 0."""
-
-    frame: Literal["middle", "max"] | int | None = None
-    """Frame of a multi-frame image (tomosynthesis): middle, maximum projection, or a number from 1."""
-
-    reduced_decode: Literal["full", "half", "quarter", "eighth"] | None = None
-    """Decode JPEG 2000 and HTJ2K at lower resolution: faster, not the same picture."""
-
-    mean: tuple[float, float, float] | None = None
-    """Channel means to subtract, if not those of the weights."""
-
-    std: tuple[float, float, float] | None = None
-    """Channel standard deviations to divide by, if not those of the weights."""
-
-    label_column: str | None = None
-    """Column of the labels, where its name does not say so."""
-
-    id_column: str | None = None
-    """Column that names exams or images, where its name does not say so."""
-
-    dialect: str | None = None
-    """How the table is written: classificacao, per-image, mini-mias or a plugin's; else guessed."""
+    img_size: options.ImgSize = None
+    resize: options.Resize = None
+    voi: options.Voi = None
+    voi_index: options.VoiIndex = None
+    frame: options.Frame = None
+    reduced_decode: options.ReducedDecode = None
+    mean: options.Mean = None
+    std: options.Std = None
+    label_column: options.LabelColumn = None
+    id_column: options.IdColumn = None
+    dialect: options.Dialect = None
 
     class5: Literal["refuse", "drop", "keep"] = "refuse"
     """What to do with rows of class 5, which is no density class."""
@@ -123,8 +105,7 @@ class Embed:
     max_pixels: int = 100_000_000
     """Images that claim more pixels are refused before memory is taken."""
 
-    limit: int | None = None
-    """Take only this many images, the first by path."""
+    limit: options.Limit = None
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the network runs."""
@@ -152,26 +133,28 @@ class Embed:
             LabelTableError: The table cannot be read.
             NothingLeftError: No image is left; what was found out is saved before.
             WeightsError: The weights cannot be had or do not fit.
-            StoreError: `outdir` holds other embeddings.
+            StoreError: `outdir` holds something else, is in use, or cannot be written to.
         """
-        from mammography.runs import RESEARCH_ONLY, run_log, write_summary
+        from mammography.runs import RESEARCH_ONLY, run_folder
 
         self._check()
-        with run_log(self.outdir / "run.log"):
+        with run_folder(self.outdir, self) as summary:
             log.info("mammography embed: %s", RESEARCH_ONLY)
-            manifest = self._manifest()
-            recipe, info, backend = self._open(manifest)
-            embeddings, manifest = self._embed(manifest, recipe, info, backend)
+            self._refuse_bad_table()
+            recipe, info, backend = self._open()
+            with closing(backend):
+                manifest = self._manifest()
+                embeddings, manifest = self._embed(manifest, recipe, info, backend)
             share = self._report(embeddings, manifest)
-            write_summary(self.outdir, self, readable_share=share, images=len(embeddings))
-            passed = share >= self.min_readable
-            if not passed:
+            exit_code = 0 if share >= self.min_readable else 1
+            if exit_code:
                 log.warning(
                     "Only %.1f %% of the images could be read, less than --min-readable %.1f %%: "
                     "look at %s before you use these numbers.",
                     100 * share, 100 * self.min_readable, self.outdir / "rejects.csv",
                 )  # fmt: skip
-        return EmbedResult(embeddings, manifest, share, exit_code=0 if passed else 1)
+            summary.update(exit_code=exit_code, images=len(embeddings), readable_share=share)
+        return EmbedResult(embeddings, manifest, share, exit_code)
 
     def _check(self) -> None:
         if not 0 <= self.min_readable <= 1:
@@ -180,6 +163,60 @@ class Embed:
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}.")
+        if not self.dicom_root.is_dir():
+            raise UsageError(f"There is no folder {self.dicom_root} (--dicom-root).")
+        if self.outdir.resolve() == self.dicom_root.resolve():
+            raise UsageError("--outdir must be another folder than --dicom-root.")
+
+    def _refuse_bad_table(self) -> None:
+        """Fail on a wrong table before anything slow; `_manifest` reads it again, and says more."""
+        from mammography.archive.dialects import read_dialect
+        from mammography.archive.label_table import read_label_table
+        from mammography.archive.rows import refuse_class_5
+
+        archive_log = logging.getLogger("mammography.archive")
+        archive_log.setLevel(logging.ERROR)
+        try:
+            table = read_label_table(self.csv)
+            reading = read_dialect(
+                table,
+                dialect=self.dialect,
+                label_column=self.label_column,
+                id_column=self.id_column,
+            )
+            if self.class5 == "refuse":
+                refuse_class_5(table, reading)
+        finally:
+            archive_log.setLevel(logging.NOTSET)
+
+    def _open(self) -> tuple[Recipe, EncoderInfo, Backend]:
+        """Recipe and network, as the options and the weights' record ask for them."""
+        from mammography.encoders.backends import EncoderRequest, open_backend
+
+        recipe = options.recipe_of(self)
+        info, backend = open_backend(
+            EncoderRequest(
+                self.encoder,
+                str(self.weights),
+                self.seed,
+                recipe.size,
+                batch_size=None if self.batch_size == "auto" else self.batch_size,
+                device=self.device,
+                backend=self.backend,
+                amp=self.amp,
+                deterministic=self.deterministic,
+            )
+        )
+        recipe = recipe.with_options(mean=self.mean or info.mean, std=self.std or info.std)
+        log.info("recipe %s (%s…)", recipe.NAME, recipe.hash[:12])
+        log.info(
+            "encoder %s, %d features, weights %s; %s on %s in %s, batches of %d",
+            info.name, info.width, info.weights.name,
+            backend.name, backend.device, backend.precision, backend.batch_size,
+        )  # fmt: skip
+        if not info.weights.trained:
+            log.warning("The encoder is untrained (--weights random): its features mean little.")
+        return recipe, info, backend
 
     @property
     def _workers(self) -> int:
@@ -203,79 +240,62 @@ class Embed:
                 exclude=[self.outdir],
             )
         except EmptyManifestError as error:
-            _save_rejects(self.outdir, error.manifest)
+            self._save_rejects(error.manifest)
             raise
-        if self.limit is not None and self.limit < manifest.frame.height:
-            log.info("--limit: the first %d of %d images", self.limit, manifest.frame.height)
-            manifest = replace(manifest, frame=manifest.frame.head(self.limit))
+        manifest = self._limited(manifest)
         _tell_rows(manifest)
         return manifest
 
-    def _open(self, manifest: Manifest) -> tuple[Recipe, EncoderInfo, Backend]:
-        """Recipe and network, as the options and the weights' record ask for them."""
-        from mammography import plugins
-        from mammography.encoders.backends import EncoderRequest, open_backend
+    def _limited(self, manifest: Manifest) -> Manifest:
+        """The first images by path, and the rejects among them."""
+        import polars as pl
 
-        recipe = plugins.get("recipes", self.recipe).with_options(
-            size=(self.img_size, self.img_size) if self.img_size else None,
-            resize=self.resize,
-            voi=self.voi,
-            voi_index=self.voi_index,
-            frame=self.frame,
-            reduced_decode=self.reduced_decode,
-        )
-        info, backend = open_backend(
-            EncoderRequest(
-                self.encoder,
-                self.weights,
-                self.seed,
-                recipe.size,
-                batch_size=None if self.batch_size == "auto" else self.batch_size,
-                device=self.device,
-                backend=self.backend,
-                amp=self.amp,
-                deterministic=self.deterministic,
-            )
-        )
-        recipe = recipe.with_options(mean=self.mean or info.mean, std=self.std or info.std)
-        log.info("recipe %s (%s…)", recipe.NAME, recipe.hash[:12])
-        log.info(
-            "encoder %s, %d features, weights %s; %s on %s in %s, batches of %d",
-            info.name, info.width, info.weights.name,
-            backend.name, backend.device, backend.precision, backend.batch_size,
-        )  # fmt: skip
-        if not info.weights.trained:
-            log.warning("The encoder is untrained (--weights random): its features mean little.")
-        return recipe, info, backend
+        images = manifest.frame.height
+        if self.limit is None or self.limit >= images:
+            return manifest
+        log.info("--limit: the first %d of %d images", self.limit, images)
+        frame = manifest.frame.head(self.limit)
+        among = pl.col("path").is_null() | (pl.col("path") <= frame["path"][-1])
+        return replace(manifest, frame=frame, rejects=manifest.rejects.filter(among))
 
     def _embed(
         self, manifest: Manifest, recipe: Recipe, info: EncoderInfo, backend: Backend
     ) -> tuple[EmbeddingSet, Manifest]:
         """Compute what is missing and finish the set; or take it as it is, if it is finished."""
-        from mammography.embeddings.store import is_finished, load_embeddings
+        from mammography.embeddings import provenance
+        from mammography.embeddings.embedding_set import load_embeddings
+        from mammography.embeddings.store import PartialSet, is_finished
 
-        key = self._key(manifest, recipe, info, backend)
+        key = provenance.made_from(
+            self.dicom_root, manifest, recipe, info, backend, self.max_pixels
+        )
         if is_finished(self.outdir, key):
             log.info("%s is finished: its features are used as they are", self.outdir)
             embeddings = load_embeddings(self.outdir)
             rejects = embeddings.rejects()
             return embeddings, replace(manifest, frame=embeddings.index, rejects=rejects)
-        return self._extract(manifest, recipe, info, backend, key)
+        images = manifest.frame.height
+        target = PartialSet(self.outdir, key, images, part_rows=max(128, backend.batch_size))
+        verdicts = self._extract(manifest, target, recipe, backend)
+        manifest = manifest.without(verdicts)
+        if manifest.frame.is_empty():
+            self._save_rejects(manifest)
+            raise NothingLeftError(
+                f"None of the {images} images could be read; {self.outdir / 'rejects.csv'} says "
+                "why for each."
+            )
+        record = provenance.record(manifest, recipe, info, backend)
+        target.finish(manifest.frame, manifest.rejects, record)
+        return load_embeddings(self.outdir), manifest
 
     def _extract(
-        self,
-        manifest: Manifest,
-        recipe: Recipe,
-        info: EncoderInfo,
-        backend: Backend,
-        key: dict[str, Any],
-    ) -> tuple[EmbeddingSet, Manifest]:
+        self, manifest: Manifest, target: PartialSet, recipe: Recipe, backend: Backend
+    ) -> dict[str, ImageRejected]:
+        """Fill the parts that are missing; the verdicts on images without features, by path."""
         from mammography.commands.progress import progress
         from mammography.embeddings.extract import extract
-        from mammography.embeddings.store import PartialSet, load_embeddings
 
         paths = manifest.frame["path"].to_list()
-        target = PartialSet(self.outdir, key, len(paths), part_rows=max(128, backend.batch_size))
         done = len(paths) - target.rows_missing()
         if done:
             log.info("continuing: %d of %d images were done", done, len(paths))
@@ -290,36 +310,16 @@ class Embed:
                 max_pixels=self.max_pixels,
                 progress=advance,
             )
-        kept, rejected = target.outcome()
-        manifest = manifest.without({paths[row]: verdict for row, verdict in rejected.items()})
-        if not kept:
-            _save_rejects(self.outdir, manifest)
-            raise NothingLeftError(
-                f"None of the {len(paths)} images could be read; {self.outdir / 'rejects.csv'} "
-                "says why for each."
-            )
-        target.finish(
-            manifest.frame, manifest.rejects, _record(key, recipe, info, backend, manifest)
-        )
-        return load_embeddings(self.outdir), manifest
+        return {paths[row]: verdict for row, verdict in target.rejected().items()}
 
-    def _key(
-        self, manifest: Manifest, recipe: Recipe, info: EncoderInfo, backend: Backend
-    ) -> dict[str, Any]:
-        """Everything that decides the features' bytes and which rows they belong to."""
-        from mammography.runs import sha256_of_text
+    def _save_rejects(self, manifest: Manifest) -> None:
+        """Save the rejects of a run without images, unless a finished set lies there."""
+        from mammography.embeddings.embedding_set import read_record
+        from mammography.runs import written_whole
 
-        sizes = [(self.dicom_root / path).stat().st_size for path in manifest.frame["path"]]
-        rows = manifest.frame.write_csv() + manifest.rejects.write_csv() + repr(sizes)
-        return {
-            "archive and labels": sha256_of_text(rows),
-            "recipe": recipe.hash,
-            "encoder": info.name,
-            "weights": info.weights.sha256,
-            **backend.record(),
-            "batch_size": backend.batch_size,
-            "max_pixels": self.max_pixels,
-        }
+        if read_record(self.outdir) is None:
+            with written_whole(self.outdir / "rejects.csv") as path:
+                manifest.rejects.write_csv(path)
 
     def _report(self, embeddings: EmbeddingSet, manifest: Manifest) -> float:
         """Write what people read, and say what there is; the readable share."""
@@ -339,42 +339,6 @@ class Embed:
             *embeddings.features.shape, self.outdir, manifest.rejects.height,
         )  # fmt: skip
         return readable / (readable + unreadable)
-
-
-def _record(
-    key: dict[str, Any],
-    recipe: Recipe,
-    info: EncoderInfo,
-    backend: Backend,
-    manifest: Manifest,
-) -> dict[str, Any]:
-    """`embedding.json`: where the features come from; the same bytes for the same run."""
-    from mammography.embeddings.store import fingerprint
-    from mammography.runs import RESEARCH_ONLY, git_commit, versions
-
-    label = manifest.label
-    return {
-        "fingerprint": fingerprint(info.name, info.weights.sha256, recipe.hash),
-        "images": manifest.frame.height,
-        "encoder": info.record(),
-        "recipe": recipe.record() | {"hash": recipe.hash},
-        **backend.record(),
-        "label": {"name": label.name, "classes": label.classes, "names": label.names}
-        if label
-        else None,
-        "made_from": key,
-        "terms": "The terms of the images, the labels and the weights hold for these features.",
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "notice": RESEARCH_ONLY,
-    }
-
-
-def _save_rejects(outdir: Path, manifest: Manifest) -> None:
-    from mammography.runs import written_whole
-
-    with written_whole(outdir / "rejects.csv") as path:
-        manifest.rejects.write_csv(path)
 
 
 def _tell_rows(manifest: Manifest) -> None:

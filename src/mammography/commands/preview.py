@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from tyro.conf import Positional
+
+from mammography.commands import options
+from mammography.errors import ImageRejected
 
 log = logging.getLogger(__name__)
 
@@ -34,45 +37,29 @@ class Preview:
     recipe: str = "imagenet"
     """How pixels become a tensor."""
 
-    img_size: int | None = None
-    """Side of the square that the encoder sees, in pixels."""
-
-    resize: Literal["letterbox", "stretch", "crop"] | None = None
-    """Keep the aspect ratio with black bars, give it up, or keep it and lose the edges."""
-
-    voi: Literal["none", "window", "lut", "sigmoid"] | None = None
-    """VOI transformation of the header that comes before the percentiles."""
-
-    voi_index: int | None = None
-    """Which of several windows or VOI LUTs, from 0."""
-
-    frame: Literal["middle", "max"] | int | None = None
-    """Frame of a multi-frame image: middle, maximum projection, or a number from 1."""
-
-    reduced_decode: Literal["full", "half", "quarter", "eighth"] | None = None
-    """Decode JPEG 2000 and HTJ2K at lower resolution."""
+    img_size: options.ImgSize = None
+    resize: options.Resize = None
+    voi: options.Voi = None
+    voi_index: options.VoiIndex = None
+    frame: options.Frame = None
+    reduced_decode: options.ReducedDecode = None
 
     def run(self) -> PreviewResult:
         """Draw.
 
         Raises:
+            UsageError: Options that make no sense.
             ImageRejected: The file cannot be used.
+            StoreError: The picture cannot be written.
         """
-        from mammography import plugins
         from mammography.report.figures import Panel, steps_figure
 
-        recipe = plugins.get("recipes", self.recipe).with_options(
-            size=(self.img_size, self.img_size) if self.img_size else None,
-            resize=self.resize,
-            voi=self.voi,
-            voi_index=self.voi_index,
-            frame=self.frame,
-            reduced_decode=self.reduced_decode,
-        )
-        image = recipe.read(self.file)
-        panels = [
-            Panel(step.pixels, step.caption, step.value_range) for step in recipe.steps(image)
-        ]
+        recipe = options.recipe_of(self)
+        try:
+            steps = recipe.steps(recipe.read(self.file))
+        except ImageRejected as verdict:
+            raise ImageRejected(verdict.code, f"{self.file}: {verdict.reason}.") from verdict
+        panels = [Panel(step.pixels, step.caption, step.value_range) for step in steps]
         steps_figure(self.out, panels, f"{self.file.name}: recipe {recipe.NAME}")
         log.info("recipe %s (%s…): %s", recipe.NAME, recipe.hash[:12], self.out)
         return PreviewResult(self.out)

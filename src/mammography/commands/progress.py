@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
 
-log = logging.getLogger("mammography.progress")
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Its lines say what the bar shows, so a terminal leaves them out.
+LOGGER = "mammography.progress"
+
+log = logging.getLogger(LOGGER)
 
 #: Seconds between two lines.
 _INTERVAL = 10.0
+
+
+@cache
+def terminal() -> Console:
+    """Standard error; bar and log lines share it, so that neither breaks the other."""
+    from rich.console import Console
+
+    return Console(stderr=True)
 
 
 @contextmanager
@@ -21,7 +36,6 @@ def progress(total: int, done: int = 0) -> Iterator[Callable[[int, int], None]]:
     Yields:
         A function that is told how many more images have been dealt with, and rejected.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     bar = Progress(
@@ -30,8 +44,8 @@ def progress(total: int, done: int = 0) -> Iterator[Callable[[int, int], None]]:
         TextColumn("{task.fields[rate]:.1f} images/s"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[rejects]} rejected"),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
+        console=terminal(),
+        disable=not terminal().is_terminal,
     )
     task = bar.add_task("", total=total, completed=done, rate=0.0, rejects=0)
     started = last = time.monotonic()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_args, get_type_hints
+from typing import Any, ClassVar
 
 from tyro.conf import Positional
 
 from mammography.commands import COMMANDS, command_class
+from mammography.commands.construct import construct
 from mammography.errors import UsageError
 
 
@@ -23,7 +24,7 @@ class Rerun:
     NAME: ClassVar[str] = "rerun"
 
     summary: Positional[Path]
-    """The summary.json of a finished run."""
+    """The summary.json of a run."""
 
     outdir: Path | None = None
     """Folder for the new run; without it the old run's, which is then checked and completed."""
@@ -46,18 +47,9 @@ class Rerun:
             raise UsageError(f"{self.summary} is no summary of a run: {error!r}.") from error
         if name not in COMMANDS:
             raise UsageError(f"{self.summary} records the command {name!r}, unknown here.")
-        kind = command_class(name)
-        types = get_type_hints(kind)
-        if unknown := config.keys() - types.keys():
-            raise UsageError(
-                f"{self.summary} records options that {name} no longer has: "
-                f"{', '.join(sorted(unknown))}."
-            )
-        for option, value in config.items():
-            if value is not None and Path in (types[option], *get_args(types[option])):
-                config[option] = origin / value
-            elif isinstance(value, list):
-                config[option] = tuple(value)
         if self.outdir is not None:
-            config["outdir"] = self.outdir
-        return kind(**config)
+            config["outdir"] = self.outdir.resolve()
+        try:
+            return construct(command_class(name), config, origin)
+        except (UsageError, TypeError) as error:
+            raise UsageError(f"{self.summary} is of another version: {error}") from error

@@ -24,6 +24,7 @@ from mammography.embeddings.store import Part, PartialSet
 from mammography.encoders.backends import Backend
 from mammography.errors import ImageRejected
 from mammography.preprocess.recipe import Recipe, preparer
+from mammography.vocabulary import RejectCode
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -79,7 +80,8 @@ def extract(
         for position, gray in enumerate(batch.grays):
             grays[position] = gray
         batch.grays.clear()
-        return backend.infer(recipe.normalise(grays))[: len(batch.rows)]
+        features = backend.infer(recipe.normalise(grays))[: len(batch.rows)]
+        return _without_overflows(batch, features)
 
     done: list[NDArray[np.float32]] = []
     kept: list[int] = []
@@ -94,6 +96,16 @@ def extract(
             target.write(batch.part, Part(whole, np.array(kept, np.int64), rejected))
             done, kept, rejected = [], [], {}
         progress(len(batch.rows) + len(batch.rejected), len(batch.rejected))
+
+
+def _without_overflows(batch: _Batch, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The features that are finite; the other rows of the batch become rejects."""
+    finite = np.flatnonzero(np.isfinite(features).all(axis=1))
+    verdict = ImageRejected(RejectCode.NOT_FINITE, "the encoder gave NaN or infinity")
+    sound = [batch.rows[position] for position in finite]
+    batch.rejected |= dict.fromkeys(set(batch.rows).difference(sound), verdict)
+    batch.rows = sound
+    return features[finite]
 
 
 def _batches(

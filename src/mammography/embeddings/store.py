@@ -1,13 +1,14 @@
-"""The embedding set on disk: features, their index, and where they come from.
+"""An embedding set while it is being filled: a folder of parts that a killed run leaves behind.
 
-While it is being filled, a set is a folder of parts; each part is renamed into place when whole and
-holds the features of a fixed block of manifest rows. A killed run loses at most the parts it was
-working on, and the next one computes exactly those again.
+Each part is renamed into place when whole and holds the features of a fixed block of manifest rows.
+A killed run loses at most the parts it was working on, and the next one computes exactly those
+again.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,78 +19,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mammography.embeddings.embedding_set import FEATURES, INDEX, RECORD, REJECTS, read_record
 from mammography.errors import ImageRejected, StoreError
-from mammography.runs import canonical_json, sha256_of_text, write_json, written_whole
-from mammography.tables import REJECT_COLUMNS
+from mammography.runs import write_json, written_whole
 
 PARTS = ".parts"
-FEATURES, INDEX, RECORD, REJECTS = "features.npy", "index.parquet", "embedding.json", "rejects.csv"
-
-
-@dataclass(frozen=True)
-class EmbeddingSet:
-    """Features and the images they belong to.
-
-    Attributes:
-        features: (N, width) float32, mapped from disk.
-        index: N rows; the manifest's columns, row i for `features[i]`.
-        record: Recipe, encoder, weights, device, precision, versions, fingerprint.
-        folder: Where the set lies.
-    """
-
-    features: NDArray[np.float32]
-    index: pl.DataFrame
-    record: dict[str, Any]
-    folder: Path
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over encoder name, weights hash and recipe hash; equal for comparable sets."""
-        return str(self.record["fingerprint"])
-
-    def __len__(self) -> int:
-        return self.index.height
-
-    def rejects(self) -> pl.DataFrame:
-        """What did not become a row of the index: `mammography.tables.REJECT_COLUMNS`."""
-        return pl.read_csv(self.folder / REJECTS, schema=REJECT_COLUMNS)
-
-
-def load_embeddings(folder: str | Path) -> EmbeddingSet:
-    """Open an embedding set.
-
-    Args:
-        folder: What `embed` was given as --outdir.
-
-    Raises:
-        StoreError: The folder holds no finished set, or its files disagree.
-    """
-    folder = Path(folder)
-    record = read_record(folder)
-    if record is None:
-        raise StoreError(
-            f"{folder} holds no finished embedding set ({RECORD} is missing); run "
-            f"mammography embed with --outdir {folder}."
-        )
-    features = np.load(folder / FEATURES, mmap_mode="r", allow_pickle=False)
-    index = pl.read_parquet(folder / INDEX)
-    if features.shape != (index.height, record["encoder"]["width"]):
-        raise StoreError(
-            f"{folder}: {FEATURES} is {features.shape[0]} × {features.shape[1]}, {INDEX} has "
-            f"{index.height} rows. Files of two runs are mixed; embed again into a new folder."
-        )
-    return EmbeddingSet(features, index, record, folder)
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """`embedding.json` of a finished set, or None where there is none."""
-    path = folder / RECORD
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def fingerprint(encoder_name: str, weights_sha256: str, recipe_hash: str) -> str:
-    """What two sets must share to be compared, searched or fused."""
-    return sha256_of_text(canonical_json([encoder_name, weights_sha256, recipe_hash]))
 
 
 @dataclass(frozen=True)
@@ -112,10 +46,12 @@ class PartialSet:
 
     Args:
         folder: The set's folder.
-        key: Everything that decides the features' bytes; a folder begun with another key is
-            refused.
+        key: Everything that decides the features' bytes, as JSON values.
         rows: Rows of the manifest.
         part_rows: Rows of one part.
+
+    Raises:
+        StoreError: The folder was begun with another key.
     """
 
     def __init__(self, folder: Path, key: dict[str, Any], rows: int, part_rows: int) -> None:
@@ -168,14 +104,9 @@ class PartialSet:
                     {int(row): ImageRejected(*verdict) for row, verdict in verdicts.items()},
                 )
 
-    def outcome(self) -> tuple[list[int], dict[int, ImageRejected]]:
-        """Positions of the manifest rows that have features, and the verdicts on the others."""
-        kept: list[int] = []
-        rejected: dict[int, ImageRejected] = {}
-        for part in self.parts():
-            kept += part.kept.tolist()
-            rejected |= part.rejected
-        return kept, rejected
+    def rejected(self) -> dict[int, ImageRejected]:
+        """The verdicts on the manifest rows that have no features, by position."""
+        return {row: verdict for part in self.parts() for row, verdict in part.rejected.items()}
 
     def finish(self, index: pl.DataFrame, rejects: pl.DataFrame, record: dict[str, Any]) -> None:
         """Join the parts into the set; the record comes last and says that all is there.
@@ -183,22 +114,21 @@ class PartialSet:
         Memory does not depend on the number of parts.
         """
         shape = (index.height, record["encoder"]["width"])
-        with written_whole(self.folder / FEATURES) as path:
-            with path.open("wb") as stream:
-                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(stream, header)
-                for part in self.parts():
-                    stream.write(np.ascontiguousarray(part.features, "<f4").tobytes())
+        with written_whole(self.folder / FEATURES) as path, path.open("wb") as stream:
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            for part in self.parts():
+                stream.write(np.ascontiguousarray(part.features, "<f4").tobytes())
         with written_whole(self.folder / INDEX) as path:
             index.write_parquet(path)
         with written_whole(self.folder / REJECTS) as path:
             rejects.write_csv(path)
-        write_json(self.folder / RECORD, record)
+        write_json(self.folder / RECORD, record | {"made_from": self.key})
         shutil.rmtree(self._parts)
 
 
 def is_finished(folder: Path, key: dict[str, Any]) -> bool:
-    """Whether the folder holds the finished set of this key.
+    """Whether the folder holds the finished set of this key; its parts are then gone for good.
 
     Raises:
         StoreError: It holds the finished set of another key.
@@ -206,18 +136,40 @@ def is_finished(folder: Path, key: dict[str, Any]) -> bool:
     record = read_record(folder)
     if record is None:
         return False
-    _refuse_other(folder, record["made_from"], key)
+    _refuse_other(folder, record.get("made_from", {}), key)
+    if (folder / PARTS).exists():  # killed between the record and this
+        shutil.rmtree(folder / PARTS)
     return True
 
 
 def _refuse_other(folder: Path, begun: dict[str, Any], key: dict[str, Any]) -> None:
+    was, wanted = _flat(begun), _flat(key)
     differences = [
-        f"{name} was {begun.get(name)!r} and is {key.get(name)!r}"
-        for name in sorted(begun.keys() | key.keys())
-        if begun.get(name) != key.get(name)
+        f"{name} was {_shown(was.get(name))} and is {_shown(wanted.get(name))}"
+        for name in [*wanted, *(was.keys() - wanted.keys())]
+        if was.get(name) != wanted.get(name)
     ]
     if differences:
         raise StoreError(
             f"{folder} holds embeddings made otherwise: {'; '.join(differences)}. Choose another "
             "--outdir, or remove the folder."
         )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= (
+            _flat(value, f"{prefix}{name}.")
+            if isinstance(value, dict)
+            else {f"{prefix}{name}": value}
+        )
+    return flat
+
+
+def _shown(value: Any) -> str:
+    """A value for people; of a hash, what is enough to tell it from others."""
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+        return f"{value[:12]}…"
+    return repr(value)

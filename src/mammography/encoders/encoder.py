@@ -20,8 +20,7 @@ class Architecture:
     Attributes:
         name: The encoder's name.
         build: Makes the whole network with random weights, classifier included.
-        head: Prefix of the classifier's parameter names.
-        headless: Turns the whole network into one that returns pooled features (batch, width).
+        headless: Takes the classifier off: the network then returns pooled features (batch, width).
         fetch: Downloads the published ImageNet weights, or finds them in the local cache; returns
             the file and its record without hash. Raises `WeightsUnavailableError`.
         adapt: Rewrites the keys of a file in an older layout of the same network.
@@ -31,7 +30,6 @@ class Architecture:
 
     name: str
     build: Callable[[], nn.Module]
-    head: str
     headless: Callable[[nn.Module], nn.Module]
     fetch: Callable[[], tuple[Path, WeightsRecord]]
     adapt: Callable[[StateDict], StateDict] = lambda state: state

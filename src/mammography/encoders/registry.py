@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from mammography import plugins
-from mammography.encoders.encoder import Architecture, Encoder
+from mammography.encoders.encoder import Architecture, Encoder, Family
 from mammography.encoders.records import EncoderInfo, WeightsRecord
 from mammography.encoders.weights import hash_of_tensors, place, read_state_dict
-from mammography.errors import UsageError
+from mammography.errors import PluginError, UsageError
 from mammography.runs import sha256_of_file
 
 
@@ -20,12 +20,15 @@ def find_architecture(name: str) -> Architecture:
 
     Raises:
         UsageError: No family knows the name.
+        PluginError: A plugin is not a family.
     """
-    families = plugins.load("encoders").values()
-    for family in families:
+    families = plugins.load("encoders")
+    for plugin, family in families.items():
+        if not isinstance(family, Family):
+            raise PluginError(f"The plugin {plugin!r} is no Family of encoders: {family!r}.")
         if (found := family.architecture(name)) is not None:
             return found
-    known = ", ".join(known for family in families for known in family.names)
+    known = ", ".join(known for family in families.values() for known in family.names)
     raise UsageError(f"There is no encoder {name!r}; known are {known}.")
 
 
@@ -47,13 +50,16 @@ def load_encoder(name: str, weights: str, *, seed: int, size: tuple[int, int]) -
         UsageError: No such encoder, or it cannot take images of this size.
     """
     architecture = find_architecture(name)
-    torch.manual_seed(seed)
-    network = architecture.build()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = architecture.build()
+    whole = network.state_dict()
+    network = architecture.headless(network).eval().requires_grad_(False)
     if weights == "random":
         record = WeightsRecord(
             name=f"random (seed {seed})",
             source="random",
-            sha256=hash_of_tensors(network.state_dict()),
+            sha256=hash_of_tensors(whole),
             licence="none needed",
             trained_on="nothing",
             trained=False,
@@ -64,13 +70,11 @@ def load_encoder(name: str, weights: str, *, seed: int, size: tuple[int, int]) -
         else:
             path = Path(weights)
             record = WeightsRecord(path.name, path.name, "", "as its owner says", "unknown")
-        place(architecture.adapt(read_state_dict(path)), network, architecture.head, str(path))
+        state = architecture.adapt(read_state_dict(path))
+        place(state, network, whole.keys() - network.state_dict().keys(), str(path))
         record = replace(record, sha256=sha256_of_file(path))
-    network = architecture.headless(network).eval().requires_grad_(False)
-    info = EncoderInfo(
-        name, _width(name, network, size), record, architecture.mean, architecture.std
-    )
-    return Encoder(info, network)
+    width = _width(name, network, size)
+    return Encoder(EncoderInfo(name, width, record, architecture.mean, architecture.std), network)
 
 
 def _width(name: str, network: torch.nn.Module, size: tuple[int, int]) -> int:

@@ -7,16 +7,20 @@ unpickler. Every tensor of a file must find its place in the network and every p
 from __future__ import annotations
 
 import hashlib
-import pickle
+import logging
 import re
+import warnings
+from collections.abc import Collection
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mammography.errors import WeightsError
+
+log = logging.getLogger(__name__)
 
 StateDict = dict[str, Tensor]
 
@@ -40,75 +44,93 @@ def read_state_dict(path: Path) -> StateDict:
         with path.open("rb") as stream:
             head = stream.read(9)
         if head[8:9] == b"{":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        detail = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise WeightsError(
-            f"{path} is neither safetensors nor a PyTorch file of plain tensors, which is all that "
-            f"is opened (nothing in a weight file is executed): {detail}"
-        ) from error
+            content: object = load_file(path)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of pickle protocols
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a parser may fail on foreign bytes in any way
+        raise WeightsError(_why_refused(path, error)) from error
     return _state_dict_in(content, path)
+
+
+def _why_refused(path: Path, error: Exception) -> str:
+    """The reason in one line, without PyTorch's advice to run what the file holds."""
+    way_on = "Save the state dict alone, best as safetensors."
+    if wanted := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        what = f"opening it would mean to run {wanted[1]}"
+    elif "TorchScript" in str(error):
+        what = "it is a program (TorchScript)"
+    elif isinstance(error, UnpicklingError):
+        what = "it is damaged, or pickles something else than tensors"
+    else:
+        first = (str(error).strip() or repr(error)).splitlines()[0]
+        return (
+            f"{path} is damaged, or neither safetensors nor a PyTorch state dict "
+            f"({type(error).__name__}: {first[:200]})."
+        )
+    return f"{path} is refused: {what}; nothing in a weight file is executed. {way_on}"
 
 
 def _state_dict_in(content: object, path: Path) -> StateDict:
     if isinstance(content, dict):
-        for key in _WRAPPERS:
-            if isinstance(content.get(key), dict):
-                content = content[key]
-                break
-        assert isinstance(content, dict)
-        if content and all(isinstance(value, Tensor) for value in content.values()):
-            if all(str(key).startswith("module.") for key in content):  # DistributedDataParallel
-                return {str(key)[len("module.") :]: value for key, value in content.items()}
-            return {str(key): value for key, value in content.items()}
+        wrapped = [content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)]
+        state = wrapped[0] if wrapped else content
+        if state and all(isinstance(value, Tensor) for value in state.values()):
+            if all(str(key).startswith("module.") for key in state):  # DistributedDataParallel
+                return {str(key)[len("module.") :]: value for key, value in state.items()}
+            return {str(key): value for key, value in state.items()}
     raise WeightsError(
         f"{path} holds no state dict: a dictionary of names to tensors is expected, alone or "
         f"under {', '.join(_WRAPPERS)}."
     )
 
 
-def place(state: StateDict, network: nn.Module, head: str, origin: str) -> None:
+def place(state: StateDict, network: nn.Module, classifier: Collection[str], origin: str) -> None:
     """Put every tensor of a state dict into a network, or say why not.
 
-    A file without the network's classifier is fine: features do not pass through it.
+    Features do not pass through the classifier: a file may lack it, or have one for other classes.
 
     Args:
         state: Names to tensors.
-        network: The whole network, classifier included.
-        head: Prefix of the classifier's names.
+        network: Without its classifier.
+        classifier: Names of the classifier's tensors.
         origin: Names the file in errors.
 
     Raises:
-        WeightsError: Tensors are missing, left over, or of another shape; they are named.
+        WeightsError: Tensors are missing, left over, of another shape or type, or not finite; they
+            are named.
     """
     wanted = network.state_dict()
-    headless = {key for key in wanted if not key.startswith(head)}
-    expected = set(wanted) if any(key.startswith(head) for key in state) else headless
     # Counters that old files lack and that evaluation never reads.
-    optional = {key for key in expected if key.endswith("num_batches_tracked")}
-    missing = sorted(expected - optional - set(state))
-    foreign = sorted(set(state) - expected)
-    misshapen = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
-        for key in sorted(expected & set(state))
-        if state[key].shape != wanted[key].shape
-    ]
+    optional = {key for key in wanted if key.endswith("num_batches_tracked")}
+    both = sorted(wanted.keys() & state.keys())
+    faults = {
+        "missing": sorted(wanted.keys() - optional - state.keys()),
+        "left over": sorted(state.keys() - wanted.keys() - set(classifier)),
+        "of the wrong shape": [
+            f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
+            for key in both
+            if state[key].shape != wanted[key].shape
+        ],
+        "of the wrong type": [
+            f"{key} {state[key].dtype}"
+            for key in both
+            if state[key].is_floating_point() != wanted[key].is_floating_point()
+        ],
+        "with NaN or infinity": [key for key in both if not state[key].isfinite().all()],
+    }
     problems = [
         f"{len(names)} {what}: {', '.join(names[:4])}{', …' if len(names) > 4 else ''}"
-        for what, names in (
-            ("missing", missing),
-            ("left over", foreign),
-            ("of the wrong shape", misshapen),
-        )
+        for what, names in faults.items()
         if names
     ]
     if problems:
         raise WeightsError(
-            f"{origin} does not fit {type(network).__name__}. Of {len(expected)} tensors, "
+            f"{origin} does not fit {type(network).__name__}. Of {len(wanted)} tensors, "
             f"{'; '.join(problems)}. Choose the encoder that these weights belong to (--encoder)."
         )
-    network.load_state_dict(state, strict=False)
+    network.load_state_dict({key: state[key] for key in both}, strict=False)
 
 
 def hash_of_tensors(state: StateDict) -> str:

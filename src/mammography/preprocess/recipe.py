@@ -6,6 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -48,6 +49,9 @@ class Recipe(ABC):
             as a full decode, hence part of the hash.
         mean: Subtracted from each of the three channels.
         std: Each channel is divided by it afterwards.
+
+    Raises:
+        UsageError: A setting that makes no sense.
     """
 
     NAME: ClassVar[str]
@@ -59,6 +63,22 @@ class Recipe(ABC):
     reduced_decode: ReducedDecode = "full"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        sound = {
+            "size": len(self.size) == 2 and min(self.size) >= 1,
+            "frame": self.frame in ("middle", "max")
+            or (isinstance(self.frame, int) and self.frame >= 1),
+            "reduced_decode": self.reduced_decode in _HALVINGS,
+            "mean": len(self.mean) == 3 and all(map(isfinite, self.mean)),
+            "std": len(self.std) == 3 and all(isfinite(std) and std > 0 for std in self.std),
+        }
+        self.check(sound)
+
+    def check(self, sound: dict[str, bool]) -> None:
+        """Refuse settings that are not sound, by name; for `__post_init__`."""
+        for name in [name for name, fine in sound.items() if not fine]:
+            raise UsageError(f"The recipe {self.NAME} takes no {name} {getattr(self, name)!r}.")
 
     @abstractmethod
     def gray(self, image: StoredImage) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import polars as pl
 
 from mammography.archive.dialects import Label
 from mammography.archive.label_table import LabelTable
-from mammography.embeddings.store import EmbeddingSet
+from mammography.embeddings.embedding_set import EmbeddingSet
 from mammography.runs import RESEARCH_ONLY, write_json, written_whole
 
 log = logging.getLogger(__name__)

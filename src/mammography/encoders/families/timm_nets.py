@@ -1,14 +1,16 @@
 """Every network of timm, as ``timm:NAME`` or ``timm:NAME?option=value&…``.
 
-The options go to `timm.create_model`: weights converted from TensorFlow, for example, need
+The options go to the network's constructor: weights converted from TensorFlow, for example, need
 ``pad_type=same``.
 """
 
 from __future__ import annotations
 
+import ast
+import inspect
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from torch import nn
@@ -34,21 +36,54 @@ class TimmNets(Family):
         from timm.models import PretrainedCfg
 
         model, _, query = name.removeprefix("timm:").partition("?")
-        options = dict(parse_qsl(query))
         if not timm.is_model(model.partition(".")[0]):
-            near = ", ".join(timm.list_models(f"*{model[:6]}*")[:5])
+            near = ", ".join(timm.list_models(f"*{model[:6]}*")[:5]) if model else ""
             raise UsageError(f"timm has no network {model!r}; similar names: {near or 'none'}.")
-        build = partial(timm.create_model, model, pretrained=False, **options)
-        config = timm.get_pretrained_cfg(model) or PretrainedCfg()
+        try:
+            config = timm.get_pretrained_cfg(model) or PretrainedCfg()
+        except RuntimeError as error:  # unknown weights behind the dot
+            raise UsageError(f"timm has no network {model!r}: {error}") from error
         return Architecture(
             name=name,
-            build=build,
-            head=f"{config.classifier or 'head'}.",
+            build=partial(_build, model, _options(model, query)),
             headless=_headless,
             fetch=partial(_fetch, model, config),
-            mean=config.mean,
-            std=config.std,
+            mean=_of_rgb(config.mean),
+            std=_of_rgb(config.std),
         )
+
+
+def _of_rgb(values: tuple[float, ...]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
+
+
+def _options(model: str, query: str) -> dict[str, Any]:
+    """The network's own options; weights come by --weights alone."""
+    import timm
+
+    options = {option: _value(text) for option, text in parse_qsl(query)}
+    not_ours = {"num_classes", "in_chans", *inspect.signature(timm.create_model).parameters}
+    if taken := sorted(options.keys() & not_ours):
+        raise UsageError(f"{', '.join(taken)} cannot be set in timm:{model}?{query}.")
+    return options
+
+
+def _value(text: str) -> Any:
+    """A number, a truth value or a tuple as Python writes it; any other text as it is."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _build(model: str, options: dict[str, Any]) -> nn.Module:
+    import timm
+
+    try:
+        return timm.create_model(model, pretrained=False, **options)
+    except Exception as error:  # whatever a constructor says to options that it does not take
+        raise UsageError(f"timm cannot make {model} with {options}: {error}.") from error
 
 
 def _headless(network: nn.Module) -> nn.Module:
@@ -58,28 +93,27 @@ def _headless(network: nn.Module) -> nn.Module:
 
 def _fetch(model: str, config: PretrainedCfg) -> tuple[Path, WeightsRecord]:
     """The published file, from the local cache of the model hub or the hub."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     if not config.hf_hub_id:
         raise WeightsUnavailableError(
-            f"timm publishes no weights for {model}; give a file with --weights PATH, or run "
-            "untrained with --weights random."
+            f"timm publishes no weights for {model} on the model hub; give a file with --weights "
+            "PATH, or run untrained with --weights random."
         )
-    repository = config.hf_hub_id.rstrip("/")
-    if repository == "timm":
-        repository = f"timm/{config.architecture}.{config.tag}" if config.tag else f"timm/{model}"
+    file = config.hf_hub_filename or "model.safetensors"
+    url = f"{constants.ENDPOINT}/{config.hf_hub_id}/resolve/main/{file}"
     try:
-        path = hf_hub_download(repository, "model.safetensors")
+        path = hf_hub_download(config.hf_hub_id, file)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise WeightsUnavailableError(
-            f"The weights of {model} could not be downloaded from the model hub ({repository}, "
-            "model.safetensors). Give a copy with --weights PATH, or run untrained with "
-            "--weights random."
+            f"The weights of {model} are not in the model hub's cache ({constants.HF_HUB_CACHE}) "
+            f"and could not be downloaded. Give a copy of {url} with --weights PATH, or run "
+            "untrained with --weights random."
         ) from error
     record = WeightsRecord(
         name=f"{config.architecture}.{config.tag}",
-        source=f"hf:{repository}/model.safetensors",
+        source=url,
         sha256="",
         licence=config.license or "unknown",
         trained_on=config.tag or "unknown",

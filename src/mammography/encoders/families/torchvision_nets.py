@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-import urllib.error
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -15,7 +15,8 @@ from torchvision import models
 from mammography.encoders.encoder import Architecture, Family
 from mammography.encoders.records import WeightsRecord
 from mammography.encoders.weights import StateDict, renamed
-from mammography.errors import WeightsUnavailableError
+from mammography.errors import WeightsError, WeightsUnavailableError
+from mammography.runs import sha256_of_file
 
 #: Name to (attribute of the classifier, published weights).
 _NETS = {
@@ -23,6 +24,8 @@ _NETS = {
     "densenet121": ("classifier", models.DenseNet121_Weights.IMAGENET1K_V1),
     "efficientnet_b0": ("classifier", models.EfficientNet_B0_Weights.IMAGENET1K_V1),
 }
+
+#: Seconds that the server may stay silent.
 _TIMEOUT = 20.0
 
 
@@ -35,19 +38,18 @@ class TorchvisionNets(Family):
         """See `Family.architecture`."""
         if name not in _NETS:
             return None
-        head, weights = _NETS[name]
+        classifier, weights = _NETS[name]
         return Architecture(
             name=name,
             build=partial(models.get_model, name, weights=None),
-            head=f"{head}.",
-            headless=partial(_without, head),
-            fetch=partial(_fetch, weights),
+            headless=partial(_without, classifier),
+            fetch=partial(fetch, weights.url, weights.name),
             adapt=_undotted if name.startswith("densenet") else lambda state: state,
         )
 
 
-def _without(head: str, network: nn.Module) -> nn.Module:
-    setattr(network, head, nn.Identity())
+def _without(classifier: str, network: nn.Module) -> nn.Module:
+    setattr(network, classifier, nn.Identity())
     return network
 
 
@@ -56,33 +58,53 @@ def _undotted(state: StateDict) -> StateDict:
     return renamed(state, r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.")
 
 
-def _fetch(weights: models.WeightsEnum) -> tuple[Path, WeightsRecord]:
-    """The published file, from torch's cache folder or the network."""
-    name = Path(urlparse(weights.url).path).name
+def fetch(url: str, weights_name: str) -> tuple[Path, WeightsRecord]:
+    """The published file, from torch's cache folder or the network.
+
+    Args:
+        url: Of the file, whose name ends in the beginning of its SHA-256.
+        weights_name: For people.
+
+    Raises:
+        WeightsUnavailableError: It is not in the folder and cannot be downloaded.
+        WeightsError: What lies in the folder is not the published file.
+    """
+    name = Path(urlparse(url).path).name
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    hash_prefix = path.stem.rpartition("-")[2]
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        hash_prefix = path.stem.rpartition("-")[2]
-        before = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(_TIMEOUT)
-        try:
-            torch.hub.download_url_to_file(weights.url, str(path), hash_prefix, progress=False)
-        except (urllib.error.URLError, OSError, RuntimeError) as error:
-            raise WeightsUnavailableError(
-                f"The ImageNet weights {name} could not be downloaded ({error}). Put the file from "
-                f"{weights.url} into {path.parent}, or give a file of your own with "
-                "--weights PATH, or run untrained with --weights random."
-            ) from error
-        finally:
-            socket.setdefaulttimeout(before)
+        _download(url, path, hash_prefix)
+    elif not sha256_of_file(path).startswith(hash_prefix):
+        raise WeightsError(
+            f"{path} is not the published file, perhaps only half of it: its SHA-256 does not "
+            f"begin with {hash_prefix}. Remove it, and it will be downloaded; or put the file from "
+            f"{url} in its place."
+        )
     record = WeightsRecord(
-        name=weights.name,
-        source=weights.url,
+        name=weights_name,
+        source=url,
         sha256="",
         licence="BSD-3-Clause (torchvision); ImageNet images: non-commercial research",
         trained_on="ImageNet-1k",
     )
     return path, record
+
+
+def _download(url: str, path: Path, hash_prefix: str) -> None:
+    """Download a file under another name, check its hash, and put it in its place."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix, progress=False)
+    except (OSError, HTTPException, RuntimeError) as error:
+        raise WeightsUnavailableError(
+            f"The ImageNet weights {path.name} could not be downloaded ({error}). Put the file "
+            f"from {url} into {path.parent}, or give a file of your own with --weights PATH, or "
+            "run untrained with --weights random."
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 PLUGIN = TorchvisionNets()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ class Imagenet(Recipe):
 
     Attributes:
         resize: How the image fills the square.
-        tail: Fraction of the pixels clipped to black, and to white.
+        tail: Fraction of the pixels clipped to black, and to white; in [0, 0.5).
         voi: VOI transformation that comes first; "none" takes the stored values.
         voi_index: Which of the header's windows or LUTs, from 0.
     """
@@ -32,6 +32,17 @@ class Imagenet(Recipe):
     tail: float = 0.005
     voi: Voi = "none"
     voi_index: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check(
+            {
+                "resize": self.resize in get_args(Resize),
+                "tail": 0 <= self.tail < 0.5,
+                "voi": self.voi in get_args(Voi),
+                "voi_index": self.voi_index >= 0,
+            }
+        )
 
     def gray(self, image: StoredImage) -> NDArray[np.float32]:
         """Brightness at full bit depth, resized on the canvas; see `Recipe.gray`."""
