@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from mammography.dicom.header import ImageFacts, facts_of, looks_like_dicom, read_header
 from mammography.errors import ImageRejected
@@ -23,12 +26,10 @@ IMAGE_ENDINGS = frozenset(
 )
 
 _MAGIC = (
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"P5", "PGM"),
-    (b"P2", "PGM"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"\xff\xd8\xff", "JPEG"),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
+    (re.compile(rb"P[25][\s#]"), "PGM"),
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), "TIFF"),
+    (re.compile(rb"\xff\xd8\xff"), "JPEG"),
 )
 
 
@@ -64,38 +65,49 @@ def discover(root: Path, exclude: Sequence[Path] = ()) -> Discovery:
 
     Returns:
         Files sorted by path. Rejects are rows of `mammography.tables.REJECT_COLUMNS`: files whose
-        name promises an image and whose content is none, and foreign files.
+        name promises an image and whose content is none, foreign files, and folders that cannot
+        be listed.
     """
-    passed_over = {path.resolve() for path in exclude}
     images: list[str] = []
-    rejects: list[dict[str, object]] = []
-    for path in _walk(root, passed_over):
+    verdicts: dict[str, ImageRejected] = {}
+
+    def unlisted(error: OSError) -> None:
+        folder = os.path.relpath(error.filename, root)
+        verdicts[folder] = ImageRejected(
+            RejectCode.MISSING_FILE, f"the folder cannot be listed: {error.strerror}"
+        )
+
+    for path in _walk(root, {os.path.realpath(path) for path in exclude}, unlisted):
         relative = path.relative_to(root).as_posix()
         try:
             sniff(path)
             images.append(relative)
         except ImageRejected as verdict:
-            rejects.append({"path": relative, "code": verdict.code, "reason": verdict.reason})
+            verdicts[relative] = verdict
     shared = Counter(_without_ending(path) for path in images)
     files = [
         FoundFile(path, path if shared[_without_ending(path)] > 1 else _without_ending(path))
         for path in sorted(images)
     ]
-    return Discovery(files, sorted(rejects, key=lambda row: str(row["path"])))
+    rejects: list[dict[str, object]] = [
+        {"path": path, "code": verdict.code, "reason": verdict.reason}
+        for path, verdict in sorted(verdicts.items())
+    ]
+    return Discovery(files, rejects)
 
 
-def _walk(root: Path, passed_over: set[Path]) -> Iterator[Path]:
-    seen: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+def _walk(root: Path, passed_over: set[str], unlisted: Callable[[OSError], None]) -> Iterator[Path]:
+    seen = set(passed_over)
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=unlisted):
         real = os.path.realpath(folder)
-        if real in seen or Path(real) in passed_over:
+        if real in seen:
             subfolders.clear()
             continue
         seen.add(real)
         subfolders.sort()
         for name in sorted(names):
             path = Path(folder, name)
-            if path.resolve() not in passed_over:
+            if not passed_over or os.path.realpath(path) not in passed_over:
                 yield path
 
 
@@ -118,21 +130,42 @@ def sniff(path: Path) -> str:
     Raises:
         ImageRejected: The file is empty, unreadable, or something else.
     """
+    with opened(path) as (_, kind):
+        return kind
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[BinaryIO, str]]:
+    """Open an image file; also says what kind of image it is, as `sniff` does.
+
+    Raises:
+        ImageRejected: The file is empty, unreadable, or something else.
+    """
     try:
-        with path.open("rb") as stream:
-            head = stream.read(144)
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its other end
+            raise ImageRejected(RejectCode.FOREIGN_FILE, "a pipe, socket or device, not a file")
+        file = path.open("rb")
     except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
         raise ImageRejected(
-            RejectCode.DAMAGED_HEADER, f"the file cannot be opened: {error.strerror}"
+            RejectCode.MISSING_FILE if missing else RejectCode.DAMAGED_HEADER,
+            f"the file cannot be opened: {error.strerror}",
         ) from error
+    with file:
+        kind = _kind(path.name, file.read(144))
+        file.seek(0)
+        yield file, kind
+
+
+def _kind(name: str, head: bytes) -> str:
     if looks_like_dicom(head):  # first: the preamble of a DICOM file may pose as TIFF
         return "DICOM"
     for magic, kind in _MAGIC:
-        if head.startswith(magic):
+        if magic.match(head):
             return kind
-    ending = _ending(path.name)
-    if ending and ending not in IMAGE_ENDINGS or path.name.startswith("."):
-        raise ImageRejected(RejectCode.FOREIGN_FILE, f"not an image file ({ending or path.name})")
+    ending = _ending(name)
+    if (ending and ending not in IMAGE_ENDINGS) or name.startswith("."):
+        raise ImageRejected(RejectCode.FOREIGN_FILE, f"not an image file ({ending or name})")
     if not head:
         raise ImageRejected(RejectCode.DAMAGED_HEADER, "the file is empty")
     raise ImageRejected(
@@ -146,8 +179,10 @@ def read_facts(path: Path) -> ImageFacts:
     Raises:
         ImageRejected: The file is no image, or its header is damaged.
     """
-    if sniff(path) == "DICOM":
-        return facts_of(read_header(path))
-    from mammography.archive.pictures import picture_facts
+    with opened(path) as (file, kind):
+        if kind == "DICOM":
+            header, _ = read_header(file)
+            return facts_of(header)
+        from mammography.archive.pictures import picture_facts
 
-    return picture_facts(path)
+        return picture_facts(file, kind)

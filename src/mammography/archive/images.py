@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mammography.archive.files import sniff
+from mammography.archive.files import opened
 from mammography.archive.pictures import read_picture
 from mammography.dicom.pixels import DEFAULT_MAX_PIXELS, Frame, StoredImage, read_dicom
 from mammography.errors import ImageRejected
 from mammography.vocabulary import RejectCode
+
+#: Pixels looked at together for two that differ.
+_BLOCK = 1 << 16
 
 
 def read_image(
@@ -30,16 +35,26 @@ def read_image(
     Raises:
         ImageRejected: The file cannot be used; the reason is for a person.
     """
-    if sniff(path) == "DICOM":
-        image = read_dicom(path, frame=frame, reduce=reduce, max_pixels=max_pixels)
-    else:
-        image = read_picture(path, max_pixels)
-    low, high = image.pixels.min(), image.pixels.max()
-    if not np.isfinite(low) or not np.isfinite(high):
+    with opened(path) as (file, kind):
+        if kind == "DICOM":
+            image = read_dicom(file, frame=frame, reduce=reduce, max_pixels=max_pixels)
+        else:
+            image = read_picture(file, kind, max_pixels)
+    if image.pixels.dtype.kind == "f" and not np.isfinite(image.pixels).all():
         raise ImageRejected(RejectCode.NOT_FINITE, "pixels that are NaN or infinite")
-    if low == high:
-        raise ImageRejected(RejectCode.FLAT, f"all pixels have the same value ({low})")
+    if _is_flat(image.pixels):
+        raise ImageRejected(
+            RejectCode.FLAT, f"all pixels have the same value ({image.pixels.flat[0]})"
+        )
     return image
+
+
+def _is_flat(pixels: NDArray[Any]) -> bool:
+    """Whether all pixels are equal; most images tell after a block of rows."""
+    first = pixels.flat[0]
+    rows = max(1, _BLOCK // pixels.shape[1])
+    blocks = (pixels[row : row + rows] for row in range(0, len(pixels), rows))
+    return not any((block != first).any() for block in blocks)
 
 
 def check_image(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:

@@ -1,8 +1,8 @@
 """Work on many files in worker processes, where a crash costs one file and not the run.
 
 Native decoders can end their process on damaged bytes, and some hold Python's lock while they
-work; so each worker is a process of its own. It is started as ``python -m`` rather than by
-`multiprocessing`, which would run a notebook's or script's own code again in every worker.
+work; so each worker is a process of its own. `multiprocessing` would run a notebook's or script's
+own code again in every worker; these run this module and nothing else.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from contextlib import closing, suppress
+from typing import IO, Any, TypeVar, cast
 
 from mammography.errors import ImageRejected, MammographyError
 from mammography.vocabulary import RejectCode
@@ -27,6 +29,11 @@ R = TypeVar("R")
 
 #: Seconds after which a worker is taken to hang on its item.
 TIME_LIMIT = 600.0
+
+#: What a worker runs. It gets the parent's search path as arguments.
+_COMMAND = (
+    "import sys; sys.path[:] = sys.argv[1:]\nfrom mammography.archive.workers import serve; serve()"
+)
 
 #: One thread a worker: the workers themselves are the parallelism.
 _SINGLE_THREADED = {
@@ -56,39 +63,24 @@ def over_items(
         workers: How many processes.
 
     Yields:
-        Each item with its result, in the order of the items. A file that kills its worker, or
-        keeps it longer than `TIME_LIMIT`, gives an `ImageRejected` of its own.
+        Each item with its result, in the order of the items. A file that kills its worker, keeps it
+        longer than `TIME_LIMIT` or needs more memory than there is gives an `ImageRejected`.
 
     Raises:
         MammographyError: What `work` raised, other than `ImageRejected`.
         WorkerError: `work` failed in a way that is nobody's fault but ours; the message holds its
             traceback.
     """
-    local = threading.local()
-    children: list[_Child] = []
-
-    def start() -> None:
-        local.child = _Child(work)
-        children.append(local.child)
-
-    def run(item: T) -> R | ImageRejected:
-        return local.child.ask(item)
-
     pending: deque[tuple[T, Future[R | ImageRejected]]] = deque()
-    pool = ThreadPoolExecutor(workers, "mammography-worker", initializer=start)
-    try:
+    with tempfile.TemporaryFile() as complaints, closing(_Pool(work, workers, complaints)) as pool:
         for item in items:
-            pending.append((item, pool.submit(run, item)))
+            pending.append((item, pool.submit(item)))
             if len(pending) > 4 * workers:
                 done, future = pending.popleft()
                 yield done, future.result()
         while pending:
             done, future = pending.popleft()
             yield done, future.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in children:
-            child.stop()
 
 
 def in_a_process(work: Callable[[T], R], item: T) -> R:
@@ -104,107 +96,155 @@ def in_a_process(work: Callable[[T], R], item: T) -> R:
     return result
 
 
-class _Child:
-    """One worker process, asked one item at a time; it is replaced when it dies."""
+class _Pool:
+    """Worker processes, each with a thread here that waits for its answers."""
 
-    def __init__(self, work: Callable[[Any], Any]) -> None:
-        self._work = work
-        self._stopped = False
-        self._start()
+    def __init__(self, work: Callable[[Any], Any], workers: int, complaints: IO[bytes]) -> None:
+        self._work, self._complaints = work, complaints
+        self._threads = ThreadPoolExecutor(workers, "mammography-worker")
+        self._mine = threading.local()
+        self._lock = threading.Lock()
+        self._children: set[_Child] = set()
+        self._closed = False
 
-    def _start(self) -> None:
-        self._complaints = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._complaints,
-            env=os.environ | _SINGLE_THREADED,
-        )
-        self._send((sys.path, self._work))
+    def submit(self, item: Any) -> Future[Any]:
+        return self._threads.submit(self._ask, item)
+
+    def close(self) -> None:
+        """End all processes and threads at once, whatever they are doing."""
+        with self._lock:
+            self._closed = True
+            for child in self._children:
+                child.kill()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for child in self._children:
+            child.close()
+
+    def _ask(self, item: Any) -> Any:
+        child = getattr(self._mine, "child", None)
+        if child is None:
+            child = self._mine.child = self._start()
         try:
-            pickle.load(self._process.stdout)  # noqa: S301  (our own child saying it is ready)
-        except EOFError as error:
-            self._complaints.seek(0)
-            complaint = self._complaints.read().decode(errors="replace").strip()
-            raise WorkerError(f"A worker process could not start:\n{complaint}") from error
-
-    def ask(self, item: Any) -> Any:
-        """The worker's result for one item, or an `ImageRejected` for it."""
-        late = threading.Timer(TIME_LIMIT, self._process.kill)
-        late.start()
-        try:
-            self._send(item)
-            kind, value = pickle.load(self._process.stdout)  # noqa: S301  (our own child's answer)
-        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-            if self._stopped:
-                raise
-            return self._replace(timed_out=not late.is_alive())
-        finally:
-            late.cancel()
+            kind, value = child.ask(item)
+        except _ChildDied as death:
+            self._mine.child = None
+            with self._lock:
+                self._children.discard(child)
+            child.close()
+            return death.verdict
         if kind == "error":
             raise value
         if kind == "defect":
             raise WorkerError(f"A worker failed on {item!r}; please report this:\n{value}")
         return value
 
-    def _send(self, value: Any) -> None:
-        stream = self._process.stdin
-        assert stream is not None
-        pickle.dump(value, stream, protocol=pickle.HIGHEST_PROTOCOL)
-        stream.flush()
+    def _start(self) -> _Child:
+        with self._lock:
+            if self._closed:
+                raise WorkerError("The workers have been closed.")
+            child = _Child(self._complaints)
+            self._children.add(child)
+        try:
+            kind, problem = child.ask((self._work, TIME_LIMIT))
+        except _ChildDied as death:
+            self._complaints.seek(0)
+            problem = self._complaints.read().decode(errors="replace").strip()
+            raise WorkerError(f"A worker process could not start:\n{problem}") from death
+        if kind == "defect":
+            raise WorkerError(f"A worker process could not start:\n{problem}")
+        return child
 
-    def _replace(self, *, timed_out: bool) -> ImageRejected:
-        """Start a new worker; the verdict on the file that the old one died of."""
-        status = self._process.wait()
-        self.stop()
-        self._stopped = False
-        self._start()
-        if timed_out:
+
+class _ChildDied(Exception):  # noqa: N818  (it is told, not raised to the user)
+    """A worker process ended before it answered; `verdict` is for the file that it died of."""
+
+    def __init__(self, status: int) -> None:
+        if status == -signal.SIGALRM:
             why = f"reading the file took longer than {TIME_LIMIT:.0f} s"
+        elif status == -signal.SIGKILL:
+            why = "the process that read the file was killed, perhaps because memory ran out"
         else:
-            cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            cause = signal.strsignal(-status) if status < 0 else f"exit status {status}"
             why = f"the decoder crashed on this file ({cause})"
-        return ImageRejected(RejectCode.DECODER_CRASHED, why)
+        super().__init__(why)
+        self.verdict = ImageRejected(RejectCode.DECODER_CRASHED, why)
 
-    def stop(self) -> None:
-        """End the process at once."""
-        self._stopped = True
+
+class _Child:
+    """One worker process, asked one item at a time."""
+
+    def __init__(self, complaints: IO[bytes]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _COMMAND, *sys.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            env=os.environ | _SINGLE_THREADED,
+        )
+        self._questions = cast(IO[bytes], self._process.stdin)
+        self._answers = cast(IO[bytes], self._process.stdout)
+
+    def ask(self, item: Any) -> tuple[str, Any]:
+        """The answer to an item; see `serve`."""
+        try:
+            pickle.dump(item, self._questions, protocol=pickle.HIGHEST_PROTOCOL)
+            self._questions.flush()
+            return pickle.load(self._answers)  # noqa: S301  (our own child's answer)
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+            raise _ChildDied(self._process.wait()) from None
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def close(self) -> None:
+        """Kill it, and leave neither a zombie nor an open pipe."""
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._complaints):
-            try:
-                stream.close()  # type: ignore[union-attr]
-            except BrokenPipeError:
-                continue
+        self._answers.close()
+        with suppress(BrokenPipeError):  # what was still to be sent
+            self._questions.close()
 
 
-def _serve() -> None:
-    """The worker's side: read the function, then items, and answer each."""
-    import traceback
+def serve() -> None:
+    """A worker's side: read the function and the time limit, then items, and answer each.
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    answers = os.fdopen(os.dup(1), "wb")
+    An answer is a pair: "result" and what the function returned, an `ImageRejected` included;
+    "error" and a `MammographyError` that it raised; or "defect" and the traceback of anything else.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, even inside native code
+    questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # native libraries that print must not garble the answers
-    sys.path[:], work = pickle.load(sys.stdin.buffer)  # noqa: S301  (our own parent's request)
-    pickle.dump("ready", answers)
-    answers.flush()
-    while True:
-        try:
-            item = pickle.load(sys.stdin.buffer)  # noqa: S301
-        except EOFError:
-            return
-        try:
-            answer = ("result", work(item))
-        except ImageRejected as verdict:
-            answer = ("result", verdict)
-        except MammographyError as error:
-            answer = ("error", error)
-        except Exception:  # noqa: BLE001  (handed to the parent, which ends the command with it)
-            answer = ("defect", traceback.format_exc())
-        pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def answer(pickled: bytes) -> None:
+        answers.write(pickled)
         answers.flush()
 
+    try:
+        work, limit = pickle.load(questions)  # noqa: S301  (our own parent's question)
+    except Exception:  # noqa: BLE001  (handed to the parent, which ends the command with it)
+        return answer(pickle.dumps(("defect", traceback.format_exc())))
+    answer(pickle.dumps(("result", None)))
+    while True:
+        try:
+            item = pickle.load(questions)  # noqa: S301
+        except EOFError:
+            return None
+        signal.setitimer(signal.ITIMER_REAL, limit)
+        pickled = _pickled_outcome(work, item)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        answer(pickled)
 
-if __name__ == "__main__":
-    _serve()
+
+def _pickled_outcome(work: Callable[[Any], Any], item: Any) -> bytes:
+    try:
+        return pickle.dumps(("result", work(item)), protocol=pickle.HIGHEST_PROTOCOL)
+    except ImageRejected as verdict:
+        return pickle.dumps(("result", verdict))
+    except MammographyError as error:
+        return pickle.dumps(("error", error))
+    except MemoryError:
+        too_large = ImageRejected(RejectCode.TOO_LARGE, "not enough memory for this file")
+        return pickle.dumps(("result", too_large))
+    except Exception:  # noqa: BLE001  (handed to the parent, which ends the command with it)
+        return pickle.dumps(("defect", traceback.format_exc()))

@@ -1,6 +1,7 @@
 """Which decoder reads which transfer syntax, at full or reduced resolution.
 
-imagecodecs decodes everything at full resolution and HTJ2K at any; reduced JPEG 2000 is Pillow's.
+imagecodecs decodes everything at full resolution. Reduced JPEG 2000 is OpenJPEG's, by way of
+Pillow; reduced HTJ2K is OpenJPH's where its overflows can be told apart, else OpenJPEG's too.
 """
 
 from __future__ import annotations
@@ -8,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Jpeg2KImagePlugin
 
 from mammography.dicom.codestream import Codestream, read_jpeg, read_jpeg2000
-from mammography.dicom.header import parsing
+from mammography.dicom.parsing import parsing
 from mammography.errors import ImageRejected
 from mammography.vocabulary import RejectCode
 
-Pixels = NDArray[np.generic]
+Pixels = NDArray[Any]
 
 #: Transfer syntaxes whose pixels are not compressed.
 NATIVE = {
@@ -28,7 +30,6 @@ NATIVE = {
     "1.2.840.10008.1.2.1.99": "Deflated Explicit VR Little Endian",
     "1.2.840.10008.1.2.2": "Explicit VR Big Endian",
 }
-DEFLATED = "1.2.840.10008.1.2.1.99"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 RLE = "1.2.840.10008.1.2.5"
 
@@ -39,54 +40,67 @@ class Codec:
 
     Attributes:
         inspect: Reads size and precision from a frame, before it is decoded.
-        decode: Frame and number of halvings to pixels; `rgb` tells that three components hold RGB.
-        reducible: Whether `decode` can halve.
+        decode: Codestream to pixels of shape (rows, columns) or (rows, columns, components),
+            components as they are stored but for the colour transform of JPEG 2000.
+        decode_reduced: The same for one component, halved so many times; the third argument is
+            the number of bits that samples use. Values beyond them are clipped, because wavelets
+            overshoot. None where a syntax cannot do that.
     """
 
     inspect: Callable[[bytes], Codestream]
-    decode: Callable[[Codestream, int, bool], Pixels]
-    reducible: bool = False
+    decode: Callable[[Codestream], Pixels]
+    decode_reduced: Callable[[Codestream, int, int], Pixels] | None = None
 
 
-def _decode_jpeg(stream: Codestream, reduce: int, rgb: bool) -> Pixels:
+def decode_jpeg(stream: Codestream) -> Pixels:
+    """Decode any JPEG but JPEG-LS; three components come as they are stored, YCbCr or RGB."""
     if stream.components == 1:
         return imagecodecs.jpeg8_decode(stream.data)
-    colour = imagecodecs.JPEG8.CS.RGB if rgb else None
-    return imagecodecs.jpeg8_decode(
-        stream.data, colorspace=colour, outcolorspace=imagecodecs.JPEG8.CS.RGB
-    )
+    unchanged = imagecodecs.JPEG8.CS.RGB  # from RGB to RGB: libjpeg must not convert
+    return imagecodecs.jpeg8_decode(stream.data, colorspace=unchanged, outcolorspace=unchanged)
 
 
-def _decode_jpegls(stream: Codestream, reduce: int, rgb: bool) -> Pixels:
+def _decode_jpegls(stream: Codestream) -> Pixels:
     return imagecodecs.jpegls_decode(stream.data)
 
 
-def _decode_jpeg2000(stream: Codestream, reduce: int, rgb: bool) -> Pixels:
-    if not reduce:
-        return imagecodecs.jpeg2k_decode(stream.data)
-    if stream.signed or stream.components > 1:
-        raise ImageRejected(
-            RejectCode.UNSUPPORTED, "signed or colour JPEG 2000 cannot be decoded reduced"
-        )
-    with Image.open(BytesIO(stream.data), formats=("JPEG2000",)) as image:
-        image.reduce = reduce
+def _decode_jpeg2000(stream: Codestream) -> Pixels:
+    return imagecodecs.jpeg2k_decode(stream.data)
+
+
+def _decode_htj2k(stream: Codestream) -> Pixels:
+    return imagecodecs.htj2k_decode(stream.data, planar=False)
+
+
+def _reduce_by_openjpeg(stream: Codestream, halvings: int, bits: int) -> Pixels:
+    with Jpeg2KImagePlugin.Jpeg2KImageFile(BytesIO(stream.data)) as image:
+        image.reduce = halvings
         pixels = np.asarray(image)
-    # Pillow moves samples of 9 to 15 bits to the top of its 16.
-    return pixels if stream.bits <= 8 else pixels >> np.uint16(16 - stream.bits)
+    if stream.bits > 8:
+        pixels = pixels >> np.uint16(16 - stream.bits)  # Pillow moves samples to the top of its 16
+    if stream.signed:  # and adds an offset to signed ones
+        pixels = pixels.astype(np.int32) - (1 << (stream.bits - 1))
+    return _clipped(pixels, stream.signed, bits)
 
 
-def _decode_htj2k(stream: Codestream, reduce: int, rgb: bool) -> Pixels:
-    pixels = imagecodecs.htj2k_decode(stream.data, skipres=reduce or None)
-    if reduce and not stream.signed:
-        # OpenJPH wraps the small negative values that wavelets leave at reduced resolution.
-        pixels = np.where(pixels >> stream.bits, 0, pixels).astype(pixels.dtype)
-    return pixels
+def _reduce_by_openjph(stream: Codestream, halvings: int, bits: int) -> Pixels:
+    width = 8 if stream.bits <= 8 else 16
+    if bits > width - 2:  # OpenJPH lets overshoots wrap around: dark becomes bright
+        return _reduce_by_openjpeg(stream, halvings, bits)
+    pixels = imagecodecs.htj2k_decode(stream.data, skipres=halvings)
+    return _clipped(pixels.view(f"i{width // 8}"), stream.signed, bits)
 
 
-_JPEG = Codec(read_jpeg, _decode_jpeg)
+def _clipped(pixels: Pixels, signed: bool, bits: int) -> Pixels:
+    """Pixels within the range of so many bits, in the smallest type of 8 or 16."""
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    return np.clip(pixels, low, high).astype(f"{'i' if signed else 'u'}{1 if bits <= 8 else 2}")
+
+
+_JPEG = Codec(read_jpeg, decode_jpeg)
 _JPEG_LS = Codec(read_jpeg, _decode_jpegls)
-_JPEG_2000 = Codec(read_jpeg2000, _decode_jpeg2000, reducible=True)
-_HTJ2K = Codec(read_jpeg2000, _decode_htj2k, reducible=True)
+_JPEG_2000 = Codec(read_jpeg2000, _decode_jpeg2000, _reduce_by_openjpeg)
+_HTJ2K = Codec(read_jpeg2000, _decode_htj2k, _reduce_by_openjph)
 
 #: Compressed transfer syntaxes by UID; RLE, which has no codestream, is `decode_rle`.
 CODECS = {
@@ -114,13 +128,13 @@ def decode_rle(data: bytes, rows: int, columns: int, samples: int, bits_allocate
         ImageRejected: The segments do not fill the frame.
     """
     dtype = np.dtype(f"<u{bits_allocated // 8}")
-    with parsing(RejectCode.DECODE_FAILED, "the RLE frame"):
-        decoded = imagecodecs.dicomrle_decode(data, dtype.str)
-    plane = rows * columns * dtype.itemsize
-    if len(decoded) != plane * samples:
+    needed = rows * columns * samples * dtype.itemsize
+    with parsing(RejectCode.DECODE_FAILED, "the RLE frame", quote=True):
+        decoded = imagecodecs.dicomrle_decode(data, dtype.str, out=needed)
+    if len(decoded) != needed:
         raise ImageRejected(
             RejectCode.TRUNCATED,
-            f"the RLE frame decodes to {len(decoded):,} bytes; the header needs {plane * samples:,}",
+            f"the RLE frame decodes to {len(decoded):,} bytes; the header needs {needed:,}",
         )
     pixels = np.frombuffer(decoded, dtype)
     if samples == 1:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from mammography.dicom.header import number_at, parsing, text
+from mammography.dicom.header import number_at, text
+from mammography.dicom.parsing import parsing
 from mammography.errors import ImageRejected
 from mammography.vocabulary import RejectCode
 
@@ -101,18 +102,16 @@ def _macro(header: Dataset, frame: int, sequence: str) -> Dataset:
 
 
 def _number_or(header: Dataset, keyword: str, default: float) -> float:
-    if text(header, keyword) is None:
+    if header.get(keyword) in (None, ""):
         return default
     number = number_at(header, keyword)
     if number is None:
-        raise ImageRejected(
-            RejectCode.NOT_FINITE, f"the header's {keyword} is {text(header, keyword)}"
-        )
+        raise ImageRejected(RejectCode.NOT_FINITE, f"the header's {keyword} is no finite number")
     return number
 
 
 def _windows(voi: Dataset) -> tuple[tuple[float, float], ...]:
-    windows = []
+    windows: list[tuple[float, float]] = []
     while True:
         center = number_at(voi, "WindowCenter", len(windows))
         width = number_at(voi, "WindowWidth", len(windows))

@@ -1,69 +1,58 @@
 """Reading a DICOM header: the facts that the manifest keeps, without the pixels.
 
-The patient's name and birth date are never read. The patient's identifier leaves this module only
-as a salted hash (see `mammography.runs.pseudonym`).
+Only the elements named here are read. The patient's name and birth date are not among them; the
+patient's identifier leaves this module only to be hashed (see `mammography.runs.pseudonym`).
 """
 
 from __future__ import annotations
 
 import math
 import struct
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.uid import UID, MediaStorageDirectoryStorage
+from pydicom.sequence import Sequence
+from pydicom.tag import Tag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    UID_dictionary,
+)
+from pydicom.valuerep import STANDARD_VR
 
+from mammography.dicom.parsing import PARSER_ERRORS, parsing
+from mammography.dicom.streams import HeaderStream, InflatedStream, Stream
 from mammography.errors import ImageRejected
 from mammography.vocabulary import LATERALITIES, VIEW_OF_CODE, RejectCode
 
-#: What parsers written by others raise on damaged bytes; anything else is a defect of ours.
-PARSER_ERRORS = (
-    ArithmeticError,
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    IndexError,
-    InvalidDicomError,
-    KeyError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    RecursionError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+#: The only elements that are read.
+_ELEMENTS = [
+    Tag(keyword)
+    for keyword in (
+        *("SOPClassUID", "SOPInstanceUID", "AccessionNumber", "PatientID"),
+        *("Manufacturer", "ManufacturerModelName", "PresentationIntentType"),
+        *("ImageLaterality", "Laterality", "ViewPosition", "ViewCodeSequence"),
+        *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+        *("Rows", "Columns", "NumberOfFrames", "ImagerPixelSpacing", "PixelSpacing"),
+        *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
+        *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+        *("PixelPaddingValue", "PixelPaddingRangeLimit"),
+        *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
+        *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
+        *("RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
+        *("GreenPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableData"),
+        *("BluePaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableData"),
+    )
+]
 
-#: The largest inflated size of a deflated file; beyond it the file is taken for a bomb.
-MAX_INFLATED_BYTES = 2 << 30
-
-
-@contextmanager
-def parsing(code: RejectCode, what: str) -> Iterator[None]:
-    """Turn whatever another library raises on damaged bytes into an `ImageRejected`.
-
-    Args:
-        code: The reject code to give.
-        what: What was being done, as the first words of the reason: "the header".
-    """
-    try:
-        yield
-    except ImageRejected:
-        raise
-    except PARSER_ERRORS as error:
-        detail = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ImageRejected(code, f"{what} cannot be read: {detail}") from error
+_VRS = frozenset(vr.encode() for vr in STANDARD_VR)
 
 
 @dataclass(frozen=True)
@@ -113,49 +102,76 @@ def looks_like_dicom(head: bytes) -> bool:
     """
     if head[128:132] == b"DICM":
         return True
+    if len(head) < 12:
+        return False
     for order in ("<", ">"):
-        if len(head) < 12:
-            return False
         group, element = struct.unpack(order + "HH", head[:4])
         if group not in (0x0002, 0x0008) or element > 0x0100:
             continue
-        explicit = head[4:6] in (b"UL", b"UI", b"CS", b"OB", b"SH", b"DA", b"TM")
-        length = struct.unpack(order + "I", head[4:8])[0]
-        if explicit or (length < 1024 and length % 2 == 0):
+        if head[4:6] in _VRS:
+            return True
+        length = struct.unpack("<I", head[4:8])[0]  # without VR, DICOM is always little endian
+        if order == "<" and length < 1024 and length % 2 == 0:
             return True
     return False
 
 
-def read_header(source: Path | BinaryIO) -> Dataset:
+def read_header(file: BinaryIO) -> tuple[Dataset, Stream]:
     """Read a DICOM file up to its pixels.
 
     Args:
-        source: The file, with or without preamble and meta header.
+        file: The file from its start, with or without preamble and meta header.
 
     Returns:
-        The data set; `file_meta.TransferSyntaxUID` is always set.
+        The data set, of which `file_meta.TransferSyntaxUID` is always set, and a stream at its
+        pixel element: the file itself, or what a deflated file inflates to.
 
     Raises:
         ImageRejected: The header is damaged, or the file is a DICOMDIR.
     """
     with parsing(RejectCode.DAMAGED_HEADER, "the DICOM header"):
-        dataset = pydicom.dcmread(source, stop_before_pixels=True, force=True)
-        if len(dataset) == 0:
-            raise ImageRejected(RejectCode.DAMAGED_HEADER, "the DICOM header holds no elements")
+        deflated = _start_of_deflated(file.read(4096))
+        file.seek(deflated or 0)
+        stream: Stream = InflatedStream(file) if deflated else file
+        dataset = pydicom.dcmread(
+            HeaderStream(stream),
+            stop_before_pixels=True,
+            force=True,
+            specific_tags=_ELEMENTS,
+        )
         meta = dataset.file_meta
         if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
             raise ImageRejected(RejectCode.NOT_AN_IMAGE, "a DICOMDIR, the index of a medium")
-        if "TransferSyntaxUID" not in meta:
+        if len(dataset) == 0:
+            raise ImageRejected(RejectCode.DAMAGED_HEADER, "the DICOM header describes nothing")
+        if deflated:
+            meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        elif "TransferSyntaxUID" not in meta:
             meta.TransferSyntaxUID = _transfer_syntax_of_encoding(dataset)
-    return dataset
+    return dataset, stream
+
+
+def _start_of_deflated(head: bytes) -> int | None:
+    """Where the data set of a deflated file starts, after the meta header; None for other files."""
+    position = 132 if head[128:132] == b"DICM" else 0
+    syntax = b""
+    while head[position : position + 2] == b"\2\0":
+        element, vr = head[position + 2 : position + 4], head[position + 4 : position + 6]
+        long = vr in (b"OB", b"UN")
+        value = position + (12 if long else 8)
+        end = value + int.from_bytes(head[value - (4 if long else 2) : value], "little")
+        if element == b"\x10\0":
+            syntax = head[value:end]
+        position = end
+    return position if syntax.strip(b"\0 ") == DeflatedExplicitVRLittleEndian.encode() else None
 
 
 def _transfer_syntax_of_encoding(dataset: Dataset) -> UID:
     """The native syntax in which pydicom found a data set that does not name its own."""
     implicit, little_endian = dataset.original_encoding
     if implicit:
-        return pydicom.uid.ImplicitVRLittleEndian
-    return pydicom.uid.ExplicitVRLittleEndian if little_endian else pydicom.uid.ExplicitVRBigEndian
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
 
 
 def facts_of(dataset: Dataset) -> ImageFacts:
@@ -168,15 +184,16 @@ def facts_of(dataset: Dataset) -> ImageFacts:
     with parsing(RejectCode.DAMAGED_HEADER, "the DICOM header"):
         _refuse_what_is_no_image(dataset)
         spacing = number_at(dataset, "ImagerPixelSpacing") or number_at(dataset, "PixelSpacing")
+        photometric = text(dataset, "PhotometricInterpretation")
         return ImageFacts(
             rows=int(required_number(dataset, "Rows")),
             columns=int(required_number(dataset, "Columns")),
-            number_of_frames=int(number_at(dataset, "NumberOfFrames") or 1),
+            number_of_frames=_number_of_frames(dataset),
             # Float Pixel Data has no Bits Stored.
             bits_stored=int(
                 number_at(dataset, "BitsStored") or required_number(dataset, "BitsAllocated")
             ),
-            photometric_interpretation=text(dataset, "PhotometricInterpretation"),
+            photometric_interpretation=photometric.upper() if photometric else None,
             transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
             pixel_spacing=spacing,
             manufacturer=text(dataset, "Manufacturer"),
@@ -193,36 +210,53 @@ def facts_of(dataset: Dataset) -> ImageFacts:
 def _refuse_what_is_no_image(dataset: Dataset) -> None:
     if "Rows" in dataset and "Columns" in dataset:
         return
-    sop_class = text(dataset, "SOPClassUID")
-    if sop_class is None:
+    name = UID_dictionary.get(text(dataset, "SOPClassUID") or "", ("",))[0]
+    if not name:
         raise ImageRejected(
-            RejectCode.DAMAGED_HEADER, "the DICOM header has neither image size nor SOP class"
+            RejectCode.DAMAGED_HEADER, "the DICOM header has neither image size nor known class"
         )
-    name = UID(sop_class).name
     if "Image Storage" in name:
         raise ImageRejected(RejectCode.NO_PIXEL_DATA, f"{name} without Rows and Columns")
     raise ImageRejected(RejectCode.NOT_AN_IMAGE, f"not an image but {name}")
 
 
+def _number_of_frames(dataset: Dataset) -> int:
+    """1 where the header has none or, as old files do, says 0."""
+    if dataset.get("NumberOfFrames") in (None, "", 0):
+        return 1
+    count = int(required_number(dataset, "NumberOfFrames"))
+    if count < 1:
+        raise ImageRejected(RejectCode.DAMAGED_HEADER, f"an image of {count} frames")
+    return count
+
+
+def value_of(dataset: Dataset, keyword: str) -> Any:
+    """An element's value; None where it is missing or cannot be read."""
+    try:
+        return dataset.get(keyword)
+    except PARSER_ERRORS:
+        return None
+
+
 def text(dataset: Dataset, keyword: str) -> str | None:
     """A text element, stripped; its first value where it has several; None where it has none."""
-    value = dataset.get(keyword)
+    value = value_of(dataset, keyword)
     if isinstance(value, (MultiValue, list)):
         value = value[0] if len(value) else None
-    value = "" if value is None else str(value).strip().strip("\0").strip()
+    value = "" if value is None else str(value).strip("\0 \t\r\n")
     return value or None
 
 
 def number_at(dataset: Dataset, keyword: str, index: int = 0) -> float | None:
     """One finite number of an element; None where it is missing, unreadable or not finite."""
-    value: Any = dataset.get(keyword)
+    value = value_of(dataset, keyword)
     if isinstance(value, (MultiValue, list)):
         value = value[index] if len(value) > index else None
     elif index:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
@@ -239,23 +273,24 @@ def required_number(dataset: Dataset, keyword: str) -> float:
     return number
 
 
+def first_item(dataset: Dataset | None, keyword: str) -> Dataset | None:
+    """The first item of a sequence; None where there is none."""
+    sequence = value_of(dataset, keyword) if dataset is not None else None
+    return sequence[0] if isinstance(sequence, Sequence) and len(sequence) else None
+
+
 def _laterality(dataset: Dataset) -> str | None:
     found = text(dataset, "ImageLaterality") or text(dataset, "Laterality")
-    if found is None:
-        for group in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-            anatomy = _first_item(_first_item(dataset, group), "FrameAnatomySequence")
-            found = found or (text(anatomy, "FrameLaterality") if anatomy is not None else None)
+    for group in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        if found is None:
+            anatomy = first_item(first_item(dataset, group), "FrameAnatomySequence")
+            found = text(anatomy, "FrameLaterality") if anatomy is not None else None
     found = found.upper()[:1] if found else None
     return found if found in LATERALITIES else None
 
 
 def _view(dataset: Dataset) -> str | None:
-    code = _first_item(dataset, "ViewCodeSequence")
+    code = first_item(dataset, "ViewCodeSequence")
     named = VIEW_OF_CODE.get(text(code, "CodeValue") or "") if code is not None else None
     position = text(dataset, "ViewPosition")
     return position.upper() if position else named
-
-
-def _first_item(dataset: Dataset | None, keyword: str) -> Dataset | None:
-    sequence = dataset.get(keyword) if dataset is not None else None
-    return sequence[0] if sequence else None

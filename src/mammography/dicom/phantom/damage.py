@@ -126,8 +126,7 @@ class BadKind:
 
 BAD_KINDS: dict[str, BadKind] = {
     "truncated-uncompressed": BadKind(_halved("explicit"), RejectCode.TRUNCATED),
-    # Header and pixels are one deflated stream: half of it is no header either.
-    "truncated-deflated": BadKind(_halved("deflated"), RejectCode.DAMAGED_HEADER),
+    "truncated-deflated": BadKind(_halved("deflated"), RejectCode.TRUNCATED),
     "truncated-rle": BadKind(_halved("rle"), RejectCode.TRUNCATED),
     "truncated-jpeg-lossless": BadKind(_halved("jpeg-lossless"), RejectCode.TRUNCATED),
     "truncated-jpeg-ls": BadKind(_halved("jpeg-ls"), RejectCode.TRUNCATED),
