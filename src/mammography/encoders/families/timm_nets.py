@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,8 @@ class TimmNets(Family):
 
         model, _, query = name.removeprefix("timm:").partition("?")
         if not timm.is_model(model.partition(".")[0]):
-            near = ", ".join(timm.list_models(f"*{model[:6]}*")[:5]) if model else ""
-            raise UsageError(f"timm has no network {model!r}; similar names: {near or 'none'}.")
+            near = ", ".join(get_close_matches(model, timm.list_models(), 5)) or "none"
+            raise UsageError(f"timm has no network {model!r}; similar names: {near}.")
         try:
             config = timm.get_pretrained_cfg(model) or PretrainedCfg()
         except RuntimeError as error:  # unknown weights behind the dot
