@@ -43,8 +43,8 @@ class Codec:
         decode: Codestream to pixels of shape (rows, columns) or (rows, columns, components),
             components as they are stored but for the colour transform of JPEG 2000.
         decode_reduced: The same for one component, halved so many times; the third argument is
-            the number of bits that samples use. Values beyond them are clipped, because wavelets
-            overshoot. None where a syntax cannot do that.
+            the number of bits that samples use; values beyond them are clipped. None where a
+            syntax cannot do that.
     """
 
     inspect: Callable[[bytes], Codestream]
@@ -80,7 +80,7 @@ def _reduce_by_openjpeg(stream: Codestream, halvings: int, bits: int) -> Pixels:
         pixels = pixels >> np.uint16(16 - stream.bits)  # Pillow moves samples to the top of its 16
     if stream.signed:  # and adds an offset to signed ones
         pixels = pixels.astype(np.int32) - (1 << (stream.bits - 1))
-    return _clipped(pixels, stream.signed, bits)
+    return clipped(pixels, stream.signed, bits)
 
 
 def _reduce_by_openjph(stream: Codestream, halvings: int, bits: int) -> Pixels:
@@ -88,10 +88,10 @@ def _reduce_by_openjph(stream: Codestream, halvings: int, bits: int) -> Pixels:
     if bits > width - 2:  # OpenJPH lets overshoots wrap around: dark becomes bright
         return _reduce_by_openjpeg(stream, halvings, bits)
     pixels = imagecodecs.htj2k_decode(stream.data, skipres=halvings)
-    return _clipped(pixels.view(f"i{width // 8}"), stream.signed, bits)
+    return clipped(pixels.view(f"i{width // 8}"), stream.signed, bits)
 
 
-def _clipped(pixels: Pixels, signed: bool, bits: int) -> Pixels:
+def clipped(pixels: Pixels, signed: bool, bits: int) -> Pixels:
     """Pixels within the range of so many bits, in the smallest type of 8 or 16."""
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
     return np.clip(pixels, low, high).astype(f"{'i' if signed else 'u'}{1 if bits <= 8 else 2}")
@@ -100,7 +100,12 @@ def _clipped(pixels: Pixels, signed: bool, bits: int) -> Pixels:
 _JPEG = Codec(read_jpeg, decode_jpeg)
 _JPEG_LS = Codec(read_jpeg, _decode_jpegls)
 _JPEG_2000 = Codec(read_jpeg2000, _decode_jpeg2000, _reduce_by_openjpeg)
-_HTJ2K = Codec(read_jpeg2000, _decode_htj2k, _reduce_by_openjph)
+# OpenJPEG reads HTJ2K too, slower; the last imagecodecs for Python 3.10 comes without OpenJPH.
+_HTJ2K = (
+    Codec(read_jpeg2000, _decode_htj2k, _reduce_by_openjph)
+    if hasattr(imagecodecs, "htj2k_decode")
+    else _JPEG_2000
+)
 
 #: Compressed transfer syntaxes by UID; RLE, which has no codestream, is `decode_rle`.
 CODECS = {
@@ -116,6 +121,18 @@ CODECS = {
     "1.2.840.10008.1.2.4.202": _HTJ2K,
     "1.2.840.10008.1.2.4.203": _HTJ2K,
 }
+
+#: Syntaxes that may lose something. Where the codestream has more bits than the header says, their
+#: values overshoot, and are clipped; of the others, the bits that the header does not count are cut.
+LOSSY = frozenset(
+    {
+        "1.2.840.10008.1.2.4.50",
+        "1.2.840.10008.1.2.4.51",
+        "1.2.840.10008.1.2.4.81",
+        "1.2.840.10008.1.2.4.91",
+        "1.2.840.10008.1.2.4.203",
+    }
+)
 
 
 def decode_rle(data: bytes, rows: int, columns: int, samples: int, bits_allocated: int) -> Pixels:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import warnings
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from mammography.encoders.encoder import Encoder
 
 log = logging.getLogger(__name__)
+
+# OpenVINO reports its use to a web analytics service unless this package of its own is missing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 #: The largest relative difference to eager PyTorch that a float32 network may show.
 EXACT = 1e-5

@@ -14,6 +14,9 @@ from pydicom import uid
 
 from mammography.errors import UsageError
 
+#: imagecodecs returns one or the other.
+Encoded = bytes | bytearray
+
 #: JPEG quality, and JPEG 2000 peak signal-to-noise ratio in dB, of the lossy syntaxes.
 JPEG_QUALITY = 95
 JPEG2000_PSNR = 65
@@ -46,7 +49,7 @@ class Frame:
         return pattern
 
 
-def _rle(frame: Frame) -> bytes:
+def _rle(frame: Frame) -> Encoded:
     """RLE Lossless (DICOM PS3.5 annex G): one PackBits segment per byte plane, high byte first."""
     pattern = frame.unsigned
     planes = np.moveaxis(np.atleast_3d(pattern), 2, 0)
@@ -62,8 +65,8 @@ def _rle(frame: Frame) -> bytes:
     return offsets.tobytes() + b"".join(segments)
 
 
-def _jpeg_lossless(predictor: int) -> Callable[[Frame], bytes]:
-    def encode(frame: Frame) -> bytes:
+def _jpeg_lossless(predictor: int) -> Callable[[Frame], Encoded]:
+    def encode(frame: Frame) -> Encoded:
         return imagecodecs.jpeg8_encode(
             frame.unsigned, lossless=True, predictor=predictor, bitspersample=frame.precision
         )
@@ -71,8 +74,8 @@ def _jpeg_lossless(predictor: int) -> Callable[[Frame], bytes]:
     return encode
 
 
-def _jpeg_lossy(precision: int) -> Callable[[Frame], bytes]:
-    def encode(frame: Frame) -> bytes:
+def _jpeg_lossy(precision: int) -> Callable[[Frame], Encoded]:
+    def encode(frame: Frame) -> Encoded:
         if frame.precision != precision or frame.samples.dtype.kind == "i":
             raise UsageError(
                 f"This JPEG process holds unsigned samples of {precision} bits, not "
@@ -94,12 +97,12 @@ def _jpeg_lossy(precision: int) -> Callable[[Frame], bytes]:
     return encode
 
 
-def _jpeg_ls(level: int) -> Callable[[Frame], bytes]:
+def _jpeg_ls(level: int) -> Callable[[Frame], Encoded]:
     return lambda frame: imagecodecs.jpegls_encode(frame.unsigned, level=level)
 
 
-def _jpeg2000(reversible: bool) -> Callable[[Frame], bytes]:
-    def encode(frame: Frame) -> bytes:
+def _jpeg2000(reversible: bool) -> Callable[[Frame], Encoded]:
+    def encode(frame: Frame) -> Encoded:
         return imagecodecs.jpeg2k_encode(
             np.ascontiguousarray(frame.samples),
             level=0 if reversible else JPEG2000_PSNR,
@@ -112,7 +115,7 @@ def _jpeg2000(reversible: bool) -> Callable[[Frame], bytes]:
     return encode
 
 
-def _htj2k(frame: Frame) -> bytes:
+def _htj2k(frame: Frame) -> Encoded:
     return imagecodecs.htj2k_encode(np.ascontiguousarray(frame.samples), reversible=True)
 
 
@@ -127,7 +130,7 @@ class Syntax:
     """
 
     uid: uid.UID
-    encode: Callable[[Frame], bytes] | None = None
+    encode: Callable[[Frame], Encoded] | None = None
     lossy_method: str | None = None
 
 
@@ -145,8 +148,10 @@ SYNTAXES: dict[str, Syntax] = {
     "jpeg-ls-near": Syntax(uid.JPEGLSNearLossless, _jpeg_ls(JPEG_LS_NEAR), "ISO_14495_1"),
     "jpeg2000": Syntax(uid.JPEG2000Lossless, _jpeg2000(reversible=True)),
     "jpeg2000-lossy": Syntax(uid.JPEG2000, _jpeg2000(reversible=False), "ISO_15444_1"),
-    "htj2k": Syntax(uid.HTJ2KLossless, _htj2k),
 }
+# The last imagecodecs for Python 3.10 reads HTJ2K (through OpenJPEG) and does not write it.
+if hasattr(imagecodecs, "htj2k_encode"):
+    SYNTAXES["htj2k"] = Syntax(uid.HTJ2KLossless, _htj2k)
 
 
 def syntax_named(name: str) -> Syntax:

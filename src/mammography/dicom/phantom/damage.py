@@ -11,6 +11,7 @@ import numpy as np
 from pydicom import uid
 
 from mammography.dicom.phantom.archive import exam_image, stored_pixels
+from mammography.dicom.phantom.codecs import SYNTAXES
 from mammography.dicom.phantom.files import image_dataset, write_dicom
 from mammography.dicom.phantom.headers import header_tags
 from mammography.dicom.phantom.others import (
@@ -131,7 +132,11 @@ BAD_KINDS: dict[str, BadKind] = {
     "truncated-jpeg-lossless": BadKind(_halved("jpeg-lossless"), RejectCode.TRUNCATED),
     "truncated-jpeg-ls": BadKind(_halved("jpeg-ls"), RejectCode.TRUNCATED),
     "truncated-jpeg2000": BadKind(_halved("jpeg2000"), RejectCode.TRUNCATED),
-    "truncated-htj2k": BadKind(_halved("htj2k"), RejectCode.TRUNCATED),
+    **(
+        {"truncated-htj2k": BadKind(_halved("htj2k"), RejectCode.TRUNCATED)}
+        if "htj2k" in SYNTAXES
+        else {}
+    ),
     "noise": BadKind(_noise, RejectCode.DAMAGED_HEADER),
     "empty": BadKind(_empty, RejectCode.DAMAGED_HEADER),
     "header-only": BadKind(_header_only, RejectCode.NO_PIXEL_DATA),
