@@ -261,7 +261,7 @@ def _blank(height: float) -> Figure:
 def _header(figure: Figure, title: str, subtitle: str | None, warning: str | None) -> float:
     """Write what stands above the figure's body, and return the height where the body begins."""
     y = figure.get_figheight() - 0.4
-    for line in textwrap.wrap(title, 68):
+    for line in textwrap.wrap(title, 60):
         _write(figure, MARGIN, y, line, fontsize=13, fontweight="bold")
         y -= 0.25
     if subtitle:

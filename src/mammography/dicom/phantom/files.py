@@ -199,7 +199,7 @@ def _encapsulated(
     assert how.encode is not None
     width = frames.dtype.itemsize * 8
     precision = min(bits_stored or width, width)
-    streams = [how.encode(Frame(frame, precision, photometric)) for frame in frames]
+    streams = [bytes(how.encode(Frame(frame, precision, photometric))) for frame in frames]
     data = DataElement(PIXEL_DATA, "OB", encapsulate(streams), is_undefined_length=True)
     if how.lossy_method is None:
         return {"PixelData": data}
