@@ -41,8 +41,13 @@ def reference(image: StoredImage, recipe: Imagenet) -> np.ndarray:
     if image.padding is not None:
         padding = (stored >= image.padding[0]) & (stored <= image.padding[1])
     shown = levels[~padding]
-    low = int(np.quantile(shown, recipe.tail, method="inverted_cdf"))
-    high = -int(np.quantile(-shown, recipe.tail, method="inverted_cdf"))
+    darkest, brightest = (shown.max(), shown.min()) if darker else (shown.min(), shown.max())
+    for at, is_padding in np.ndenumerate(padding):
+        between = sorted([levels[at], darkest, brightest])[1] == darkest
+        if is_padding and not (between and abs(levels[at] - darkest) <= abs(brightest - darkest)):
+            levels[at] = darkest
+    low = int(np.quantile(levels, recipe.tail, method="inverted_cdf"))
+    high = -int(np.quantile(-levels, recipe.tail, method="inverted_cdf"))
     brightness = np.full(levels.shape, Fraction(0))
     for at, level in np.ndenumerate(levels):
         if not padding[at]:
@@ -153,7 +158,7 @@ def test_gray_is_the_definition_to_the_last_bit(
 
 @pytest.mark.parametrize("inverted", [False, True])
 @pytest.mark.parametrize("padding", [None, (0, 0), (3500, 4095), (2000, 2100), (-5, -1)])
-def test_padding_is_black_and_outside_the_percentiles(
+def test_padding_is_black_and_counts_as_black(
     padding: tuple[int, int] | None, inverted: bool
 ) -> None:
     image = StoredImage(mammogram(), inverted, padding)
@@ -162,16 +167,47 @@ def test_padding_is_black_and_outside_the_percentiles(
 
 
 @pytest.mark.parametrize("inverted", [False, True])
-def test_a_frame_of_padding_changes_nothing_but_itself(inverted: bool) -> None:
-    pixels = 100 + mammogram(40, 40)
-    framed = np.full((60, 60), 7, np.uint16)
-    framed[10:50, 10:50] = pixels
+def test_dark_padding_need_not_be_declared(inverted: bool) -> None:
+    value = 4300 if inverted else 7
+    framed = _framed(value, np.uint16)
     recipe = Imagenet(size=(60, 60))
-    inner = replace(recipe, size=(40, 40)).gray(StoredImage(pixels, inverted))
-    gray = recipe.gray(StoredImage(framed, inverted, padding=(7, 7)))
-    np.testing.assert_array_equal(gray[10:50, 10:50], inner)
+    declared = recipe.gray(StoredImage(framed, inverted, padding=(value, value)))
+    np.testing.assert_array_equal(declared, recipe.gray(StoredImage(framed, inverted)))
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("value", [-30000, 30000, 2000])
+def test_a_frame_of_any_padding_is_black_and_leaves_the_contrast(
+    value: int, inverted: bool
+) -> None:
+    framed = _framed(value, np.int16)
+    recipe = Imagenet(size=(60, 60), tail=0.0)
+    inner = replace(recipe, size=(40, 40)).gray(StoredImage(framed[10:50, 10:50], inverted))
+    gray = recipe.gray(StoredImage(framed, inverted, padding=(value, value)))
+    if value != 2000:  # which the image inside holds too
+        np.testing.assert_array_equal(gray[10:50, 10:50], inner)
     gray[10:50, 10:50] = 0
     assert not gray.any()
+
+
+def test_pixels_between_padding_and_tissue_change_little() -> None:
+    """What wavelets leave at an edge when they are quantised or cut short."""
+    framed = _framed(0, np.uint16)
+    blurred = framed.copy()
+    blurred[9, 10:50] = 50
+    recipe = Imagenet(size=(60, 60))
+    clean, edged = (
+        recipe.gray(StoredImage(pixels, padding=(0, 0)))[10:50, 10:50]
+        for pixels in (framed, blurred)
+    )
+    np.testing.assert_array_equal(clean, edged)
+
+
+def _framed(value: int, dtype: type) -> np.ndarray:
+    """An image of 100 to 4195 in a frame of one value."""
+    framed = np.full((60, 60), value, dtype)
+    framed[10:50, 10:50] = 100 + mammogram(40, 40)
+    return framed
 
 
 LUT = Lut(100, 16, np.random.default_rng(1).integers(0, 65536, 3000).astype(np.uint16))

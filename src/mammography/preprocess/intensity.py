@@ -45,10 +45,10 @@ class Brightness:
 def brightness(image: StoredImage, tail: float, voi: Voi, voi_index: int) -> Brightness:
     """Build an image's brightness table.
 
-    The darkest and the brightest `tail` of the pixels that are not padding are clipped: black is
-    the smallest level that at least a fraction `tail` of them does not exceed, white the largest
+    The darkest and the brightest `tail` of the pixels are clipped: black is the smallest level
+    that at least a fraction `tail` of them does not exceed, white the largest
     that at least this fraction reaches (the inverted empirical distribution function, Hyndman and
-    Fan 1996, definition 1, from either end). Padding becomes black.
+    Fan 1996, definition 1, from either end). Padding becomes black, and counts as black.
 
     Args:
         image: Stored pixels and what they mean.
@@ -62,9 +62,10 @@ def brightness(image: StoredImage, tail: float, voi: Voi, voi_index: int) -> Bri
     """
     pixels, values = _as_levels(image.pixels)
     counts = _histogram(pixels)
-    if image.padding is not None:
-        counts[_padding_levels(values, image.padding)] = 0
     levels, inverted = _apply_voi(values, image, voi, voi_index)
+    padding = _padding_levels(values, image.padding)
+    if padding.any():
+        levels = _with_dark_padding(levels, counts > 0, padding, inverted)
     low, high = _ends(levels, counts, tail)
     if low == high:
         raise ImageRejected(
@@ -73,8 +74,7 @@ def brightness(image: StoredImage, tail: float, voi: Voi, voi_index: int) -> Bri
     clipped = np.clip(levels, low, high)
     table = (high - clipped) if inverted else (clipped - low)
     white = high - low
-    if image.padding is not None:
-        table[_padding_levels(values, image.padding)] = 0
+    table[padding] = 0
     return Brightness(pixels, table.astype(np.uint16), int(white), float(low), float(high))
 
 
@@ -112,8 +112,36 @@ def _count(pixels):  # type: ignore[no-untyped-def]
     return even, odd
 
 
-def _padding_levels(values: NDArray[np.float64], padding: tuple[int, int]) -> NDArray[np.bool_]:
+def _padding_levels(
+    values: NDArray[np.float64], padding: tuple[int, int] | None
+) -> NDArray[np.bool_]:
+    if padding is None:
+        return np.zeros(values.shape, bool)
     return (values >= padding[0]) & (values <= padding[1])
+
+
+def _with_dark_padding(
+    levels: NDArray[np.int64],
+    present: NDArray[np.bool_],
+    padding: NDArray[np.bool_],
+    inverted: bool,
+) -> NDArray[np.int64]:
+    """Levels in which padding is dark.
+
+    Padding that is darker than all other pixels keeps its level: whether the header declares it
+    makes no difference then, nor do the pixels between padding and tissue that lossy compression
+    and reduced decoding leave. Other padding, and a sentinel further from the darkest other pixel
+    than that is from the brightest, takes the level of the darkest.
+    """
+    other = levels[present & ~padding]
+    if other.size == 0:
+        raise ImageRejected(RejectCode.FLAT, "every pixel has the padding value")
+    darkest = other.max() if inverted else other.min()
+    below = levels[padding] - darkest if inverted else darkest - levels[padding]
+    dark = (below >= 0) & (below <= other.max() - other.min())
+    levels = levels.copy()
+    levels[padding] = np.where(dark, levels[padding], darkest)
+    return levels
 
 
 def _apply_voi(
@@ -170,10 +198,7 @@ def _windowed(
 def _ends(levels: NDArray[np.int64], counts: NDArray[np.int64], tail: float) -> tuple[int, int]:
     """The levels that become the two ends of the scale."""
     by_level = np.bincount(levels, weights=counts, minlength=_LEVELS).astype(np.int64)
-    total = int(by_level.sum())
-    if total == 0:
-        raise ImageRejected(RejectCode.FLAT, "every pixel has the padding value")
-    needed = max(1, int(np.ceil(tail * total)))
+    needed = max(1, int(np.ceil(tail * by_level.sum())))
     low = int(np.searchsorted(np.cumsum(by_level), needed))
     high = int(_LEVELS - 1 - np.searchsorted(np.cumsum(by_level[::-1]), needed))
     return (low, high) if low <= high else (high, low)
