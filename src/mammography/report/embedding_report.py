@@ -47,21 +47,28 @@ def class_names(embeddings: EmbeddingSet, label: Label | None) -> list[str | Non
 def write_joined(path: Path, embeddings: EmbeddingSet, table: LabelTable | None) -> None:
     """Write `joined.csv`: the image, every column of the user's table as given, the features.
 
-    Our columns take the prefix ``manifest_`` where the user's table has one of their names.
+    Features are float32 and written with as many digits as bring the same float32 back. Our
+    columns take the prefix ``embed_`` where the user's table has one of their names.
     """
     width = embeddings.features.shape[1]
-    feature_names = [f"f{number:04d}" for number in range(width)]
-    left = embeddings.index.select("image_id", "path")
-    if table is not None:
-        given = table.rows_of(embeddings.index["table_row"])
-        left = left.rename({name: f"manifest_{name}" for name in left.columns if name in given})
-        left = pl.concat([left, given], how="horizontal")
+    given = table.rows_of(embeddings.index["table_row"]) if table is not None else pl.DataFrame()
+    image = embeddings.index.select("image_id", "path")
+    image.columns = _beside(given.columns, image.columns)
+    left = pl.concat([image, given], how="horizontal")
+    names = _beside(left.columns, [f"f{number:04d}" for number in range(width)])
     with written_whole(path) as temporary, temporary.open("wb") as stream:
         for start in range(0, len(embeddings), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
-            right = pl.from_numpy(embeddings.features[rows], schema=feature_names, orient="row")
+            right = pl.from_numpy(embeddings.features[rows], schema=names, orient="row")
             joined = pl.concat([left[rows], right], how="horizontal")
             joined.write_csv(stream, include_header=start == 0)
+
+
+def _beside(taken: Sequence[str], ours: list[str]) -> list[str]:
+    """Our column names, all of them with a prefix where one is taken."""
+    while not set(ours).isdisjoint(taken):
+        ours = [f"embed_{name}" for name in ours]
+    return ours
 
 
 def write_metrics(path: Path, embeddings: EmbeddingSet, label: Label | None, seed: int) -> None:
