@@ -14,6 +14,7 @@ from mammography.embeddings.embedding_set import load_embeddings
 from mammography.embeddings.provenance import fingerprint
 from mammography.embeddings.store import PARTS, Part, PartialSet, is_finished
 from mammography.errors import ImageRejected, StoreError
+from mammography.runs import versions
 from mammography.tables import rejects_frame
 
 ROWS, WIDTH = 7, 5
@@ -189,4 +190,15 @@ def test_the_fingerprint_is_of_encoder_weights_and_recipe() -> None:
 
 def test_the_key_is_stored_readably(tmp_path: Path) -> None:
     PartialSet(tmp_path, KEY, ROWS, part_rows=3)
-    assert json.loads((tmp_path / PARTS / "key.json").read_text()) == KEY
+    stored = json.loads((tmp_path / PARTS / "key.json").read_text())
+    assert stored == KEY | {"versions": versions()}
+
+
+def test_parts_made_by_other_versions_are_not_mixed_in(tmp_path: Path) -> None:
+    PartialSet(tmp_path, KEY, ROWS, part_rows=3)
+    begun = tmp_path / PARTS / "key.json"
+    stored = json.loads(begun.read_text())
+    stored["versions"]["imagecodecs"] = "1900.1.1"
+    begun.write_text(json.dumps(stored))
+    with pytest.raises(StoreError, match="imagecodecs was '1900.1.1'"):
+        PartialSet(tmp_path, KEY, ROWS, part_rows=3)

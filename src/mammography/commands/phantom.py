@@ -100,6 +100,8 @@ class Phantom:
                 f"{self.outdir} is not an empty folder; give --outdir a new one, phantom never "
                 "overwrites."
             )
+        if self.num_workers != "auto" and self.num_workers < 1:
+            raise UsageError(f"--num-workers must be at least 1, not {self.num_workers}.")
         exams = plan_exams(
             self.exams, self.seed, self.syntax, balanced=self.balanced, lesions=self.lesions
         )

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mammography.embeddings.embedding_set import FEATURES, INDEX, RECORD, REJECTS, read_record
 from mammography.errors import ImageRejected, StoreError
-from mammography.runs import write_json, written_whole
+from mammography.runs import versions, write_json, written_whole
 
 PARTS = ".parts"
 
@@ -58,10 +58,12 @@ class PartialSet:
         self.folder, self.key, self.rows, self.part_rows = folder, key, rows, part_rows
         self._parts = folder / PARTS
         begun = self._parts / "key.json"
+        # Another version of a decoder or of the network's runtime may give other last bits.
+        with_versions = key | {"versions": versions()}
         if begun.exists():
-            _refuse_other(folder, json.loads(begun.read_text(encoding="utf-8")), key)
+            _refuse_other(folder, json.loads(begun.read_text(encoding="utf-8")), with_versions)
         else:
-            write_json(begun, key)
+            write_json(begun, with_versions)
 
     def blocks(self) -> list[range]:
         """The manifest rows of every part, in order."""

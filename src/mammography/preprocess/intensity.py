@@ -31,8 +31,10 @@ class Brightness:
         pixels: (rows, columns) of uint16.
         table: 65,536 entries of uint16; entry 0 … `white` is black … white.
         white: The table's largest value; at least 1.
-        low: The level that became black, in the unit of the stored values where no VOI is applied.
-        high: The level that became white.
+        low: The smallest level that is not clipped, in the unit of the stored values where no VOI
+            is applied.
+        high: The largest level that is not clipped.
+        inverted: True where `low` became white and `high` black.
     """
 
     pixels: NDArray[np.uint16]
@@ -40,6 +42,7 @@ class Brightness:
     white: int
     low: float
     high: float
+    inverted: bool
 
 
 def brightness(image: StoredImage, tail: float, voi: Voi, voi_index: int) -> Brightness:
@@ -75,7 +78,9 @@ def brightness(image: StoredImage, tail: float, voi: Voi, voi_index: int) -> Bri
     table = (high - clipped) if inverted else (clipped - low)
     white = high - low
     table[padding] = 0
-    return Brightness(pixels, table.astype(np.uint16), int(white), float(low), float(high))
+    return Brightness(
+        pixels, table.astype(np.uint16), int(white), float(low), float(high), inverted
+    )
 
 
 def _as_levels(pixels: NDArray[Any]) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:

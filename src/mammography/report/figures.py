@@ -362,7 +362,7 @@ def _histogram(axes: Axes, panel: Panel) -> None:
     counts, edges = np.histogram(panel.image, bins=64, range=(black, white))
     axes.stairs(np.log1p(counts), edges, fill=True, color=GRAY)
     axes.set_xlim(black, white)
-    axes.set_xticks([black, white], [f"{value:.4g}".replace("-", "−") for value in (black, white)])
+    axes.set_xticks([black, white], [f"{value:.5g}".replace("-", "−") for value in (black, white)])
     axes.tick_params(left=False, labelleft=False, labelsize=7.5)
     axes.spines[["left", "right", "top"]].set_visible(False)
     first, last = axes.get_xticklabels()

@@ -64,12 +64,12 @@ class Imagenet(Recipe):
         gray = self.gray(image)
         mean, std = self.mean[0], self.std[0]
         voi = "" if self.voi == "none" else f"VOI {self.voi} {self.voi_index}, "
-        inverted = "inverted, " if image.inverted else ""
+        ends = (scale.high, scale.low) if scale.inverted else (scale.low, scale.high)
         return [
             Step(image.pixels, f"stored values, {image.pixels.dtype}"),
             Step(
                 scale.table[scale.pixels] / scale.white,
-                f"{voi}{inverted}{scale.low:g}–{scale.high:g} → 0–1",
+                f"{voi}{ends[0]:g}–{ends[1]:g} → 0–1",
                 (0.0, 1.0),
             ),
             Step(gray, f"{self.resize} to {self.size[0]} × {self.size[1]}", (0.0, 1.0)),
