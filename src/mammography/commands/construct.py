@@ -36,12 +36,13 @@ def construct(kind: type[C], options: Mapping[str, Any], base: Path = Path()) ->
         try:
             chosen[name] = _converted(value, hints[name], base)
         except TypeError as error:
-            raise UsageError(f"The option {name} takes {error}, not {value!r}.") from error
+            takes = _words(hints[name])
+            raise UsageError(f"The option {name} takes {takes}, not {value!r}.") from error
     return kind(**chosen)
 
 
 def _converted(value: Any, hint: Any, base: Path) -> Any:
-    """The value as the type has it; else a TypeError that says what the type takes."""
+    """The value as the type has it; a TypeError where the type has no such value."""
     if get_origin(hint) in (Union, UnionType):
         for alternative in get_args(hint):
             try:
@@ -60,13 +61,13 @@ def _converted(value: Any, hint: Any, base: Path) -> Any:
         return float(value)
     elif isinstance(value, hint) and (type(value) is not bool or hint is bool):
         return value
-    raise TypeError(_words(hint))
+    raise TypeError
 
 
 def _converted_items(value: Any, hints: tuple[Any, ...], base: Path) -> tuple[Any, ...]:
     any_number = len(hints) == 2 and hints[1] is Ellipsis
     if not isinstance(value, list | tuple) or not (any_number or len(value) == len(hints)):
-        raise TypeError(_words(tuple[hints]))  # type: ignore[valid-type]
+        raise TypeError
     each = hints[:1] * len(value) if any_number else hints
     return tuple(_converted(item, hint, base) for item, hint in zip(value, each, strict=True))
 
