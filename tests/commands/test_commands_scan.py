@@ -101,8 +101,7 @@ def test_json_is_all_that_is_on_standard_output(archive: Path) -> None:
 
 
 def test_what_is_saved(archive: Path) -> None:
-    for _ in range(2):  # a second scan replaces the first
-        result = scan(archive, outdir=archive / "archive" / "out").run()
+    result = scan(archive, outdir=archive / "archive" / "out").run()
     out = archive / "archive" / "out"
     assert sorted(path.name for path in out.iterdir()) == sorted(Scan.OUTPUTS)
     assert json.loads((out / "audit.json").read_text()) == result.audit
@@ -139,9 +138,18 @@ def test_the_run_of_another_command_is_not_overwritten(archive: Path) -> None:
     out = archive / "out"
     out.mkdir()
     (out / "summary.json").write_text('{"command": "embed"}')
-    with pytest.raises(StoreError, match="another command"):
+    with pytest.raises(StoreError, match="holds a run of embed"):
         scan(archive, outdir=out).run()
-    assert [path.name for path in out.iterdir()] == ["summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["run.log", "summary.json"]
+    assert (out / "summary.json").read_text() == '{"command": "embed"}'
+
+
+def test_an_earlier_scan_is_not_overwritten(archive: Path) -> None:
+    scan(archive, outdir=archive / "out").run()
+    before = (archive / "out/audit.json").read_bytes()
+    with pytest.raises(StoreError, match="holds an earlier scan"):
+        scan(archive, outdir=archive / "out", min_readable=0.5).run()
+    assert (archive / "out/audit.json").read_bytes() == before
 
 
 def test_wrong_options_are_one_clear_error(archive: Path) -> None:

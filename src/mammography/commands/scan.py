@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +43,7 @@ class Scan:
         "audit.json",
         "manifest.parquet",
         "rejects.csv",
+        "run.log",
         "summary.json",
     )
 
@@ -86,16 +88,26 @@ class Scan:
             UsageError: Options that make no sense.
             LabelTableError: The table cannot be read.
             NothingLeftError: No image is left; what was found out is saved before.
-            StoreError: `outdir` holds the run of another command.
+            StoreError: `outdir` holds another run, or cannot be written to.
         """
-        from mammography.archive.audit import audit, gate
-        from mammography.archive.manifest import EmptyManifestError, build_manifest
-
         if not 0 <= self.min_readable <= 1:
             raise UsageError(f"--min-readable is a share from 0 to 1, not {self.min_readable}.")
         if self.num_workers != "auto" and self.num_workers < 1:
             raise UsageError(f"--num-workers must be at least 1, not {self.num_workers}.")
-        self._refuse_folder_of_another_command()
+        if self.outdir is None:
+            return self._scan()
+        from mammography.runs import run_folder
+
+        with run_folder(self.outdir, self) as summary:
+            self._refuse_used_folder(self.outdir)
+            result = self._scan()
+            summary.update(exit_code=result.exit_code)
+        return result
+
+    def _scan(self) -> ScanResult:
+        from mammography.archive.audit import audit, gate
+        from mammography.archive.manifest import EmptyManifestError, build_manifest
+
         try:
             manifest = build_manifest(
                 self.dicom_root,
@@ -105,7 +117,7 @@ class Scan:
                 dialect=self.dialect,
                 class5="drop",
                 workers=self._workers,
-                exclude=[self.outdir / name for name in self.OUTPUTS] if self.outdir else [],
+                exclude=[self.outdir] if self.outdir else [],
             )
         except EmptyManifestError as error:
             self._save(error.manifest, audit(error.manifest, decoded=self.decode))
@@ -118,12 +130,11 @@ class Scan:
         self._show(manifest, numbers, passed)
         return ScanResult(numbers, manifest, exit_code=0 if passed else 1)
 
-    def _refuse_folder_of_another_command(self) -> None:
-        summary = self.outdir / "summary.json" if self.outdir else None
-        if summary and summary.exists() and '"command": "scan"' not in summary.read_text():
-            raise StoreError(
-                f"{self.outdir} holds the run of another command; give scan an --outdir of its own."
-            )
+    def _refuse_used_folder(self, outdir: Path) -> None:
+        """An earlier scan is never overwritten, unless it found nothing to work on."""
+        summary = outdir / "summary.json"
+        if summary.exists() and json.loads(summary.read_text("utf-8")).get("exit_code") != 2:
+            raise StoreError(f"{outdir} holds an earlier scan; choose another --outdir.")
 
     @property
     def _workers(self) -> int:
@@ -152,19 +163,16 @@ class Scan:
     def _save(self, manifest: Manifest, numbers: dict[str, Any]) -> None:
         if self.outdir is None:
             return
-        from mammography.runs import write_json, write_summary, written_whole
+        from mammography.runs import write_json, written_whole
 
         with written_whole(self.outdir / "rejects.csv") as path:
             manifest.rejects.write_csv(path)
         with written_whole(self.outdir / "manifest.parquet") as path:
             manifest.frame.write_parquet(path)
         write_json(self.outdir / "audit.json", numbers)
-        write_summary(self.outdir, self)
 
     def _show(self, manifest: Manifest, numbers: dict[str, Any], passed: bool) -> None:
         if self.json:
-            import json
-
             sys.stdout.write(json.dumps(numbers, indent=2, ensure_ascii=False) + "\n")
             return
         from rich.console import Console
