@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -74,13 +75,22 @@ def _on_cpu(encoder: Encoder, request: EncoderRequest) -> Backend:
 def _on_cuda(encoder: Encoder, request: EncoderRequest) -> Backend:
     settings = ExitStack()
     settings.enter_context(_cuda_settings(request.deterministic))
-    dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    dtype = torch.bfloat16 if has_bfloat16 else torch.float16
     network = encoder.network.to("cuda").to(memory_format=torch.channels_last)
+    torch.cuda.synchronize()  # the network is there before another stream uses it
+    local = threading.local()
 
     def infer(batch: Batch) -> Batch:
-        # Pinned, the copy to the device overlaps with the other stream's network.
-        tensor = torch.from_numpy(batch).pin_memory().to("cuda", non_blocking=True)
-        with torch.inference_mode(), torch.autocast("cuda", dtype, enabled=request.amp):
+        if not hasattr(local, "stream"):
+            local.stream = torch.cuda.Stream()
+        with (
+            torch.inference_mode(),
+            torch.cuda.stream(local.stream),
+            torch.autocast("cuda", dtype, enabled=request.amp),
+        ):
+            # From pinned memory, the copy runs beside the other stream's network.
+            tensor = torch.from_numpy(batch).pin_memory().to("cuda", non_blocking=True)
             features = network(tensor.contiguous(memory_format=torch.channels_last))
             return features.float().cpu().numpy()
 
