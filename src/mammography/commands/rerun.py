@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,7 +28,7 @@ class Rerun:
     """The summary.json of a run."""
 
     outdir: Path | None = None
-    """Folder for the new run; without it the old run's, which is then checked and completed."""
+    """Folder for the new run; without it, the first of NAME_1, NAME_2… beside the old one."""
 
     def run(self) -> Any:
         """Run it; the result of the command that was run.
@@ -47,9 +48,16 @@ class Rerun:
             raise UsageError(f"{self.summary} is no summary of a run: {error!r}.") from error
         if name not in COMMANDS:
             raise UsageError(f"{self.summary} records the command {name!r}, unknown here.")
-        if self.outdir is not None:
-            config["outdir"] = self.outdir.resolve()
+        if config.get("outdir") is not None:
+            old = origin / config["outdir"]
+            config["outdir"] = self.outdir.resolve() if self.outdir else _beside(old)
         try:
             return construct(command_class(name), config, origin)
         except (UsageError, TypeError) as error:
             raise UsageError(f"{self.summary} is of another version: {error}") from error
+
+
+def _beside(folder: Path) -> Path:
+    """The first of folder_1, folder_2… that does not exist: a run never overwrites another."""
+    names = (folder.with_name(f"{folder.name}_{number}") for number in count(1))
+    return next(path for path in names if not path.exists())
