@@ -130,13 +130,20 @@ def _logging_into(stream: IO[str]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        ours = isinstance(error, MammographyError)
-        message = str(error) if ours else "ended early"
-        trace = None if ours else sys.exc_info()
-        handler.handle(
-            logging.LogRecord(logger.name, logging.ERROR, __file__, 0, message, None, trace)
-        )
+        handler.handle(_last_words(error))
         raise
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
+
+
+def _last_words(error: BaseException) -> logging.LogRecord:
+    """What a log says of the error that ended its run; of a defect, where it was."""
+    trace = None
+    if isinstance(error, MammographyError):
+        message = str(error)
+    elif isinstance(error, KeyboardInterrupt):
+        message = "interrupted"
+    else:
+        message, trace = "ended by a defect", (type(error), error, error.__traceback__)
+    return logging.LogRecord("mammography", logging.ERROR, __file__, 0, message, None, trace)
