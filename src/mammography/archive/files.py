@@ -32,6 +32,8 @@ _MAGIC = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
 )
 
+_TEXT = bytes(range(0x20, 0x7F)) + b"\t\r\n"
+
 
 @dataclass(frozen=True)
 class FoundFile:
@@ -168,6 +170,8 @@ def _kind(name: str, head: bytes) -> str:
         raise ImageRejected(RejectCode.FOREIGN_FILE, f"not an image file ({ending or name})")
     if not head:
         raise ImageRejected(RejectCode.DAMAGED_HEADER, "the file is empty")
+    if not ending and not head.translate(None, _TEXT):
+        raise ImageRejected(RejectCode.FOREIGN_FILE, "a text file")
     raise ImageRejected(
         RejectCode.DAMAGED_HEADER, "the file is neither DICOM nor PNG, PGM, TIFF or JPEG"
     )
@@ -183,6 +187,6 @@ def read_facts(path: Path) -> ImageFacts:
         if kind == "DICOM":
             header, _ = read_header(file)
             return facts_of(header)
-        from mammography.archive.pictures import picture_facts
+        from mammography.archive.pictures import picture_facts  # which loads decoders
 
         return picture_facts(file, kind)

@@ -6,6 +6,8 @@ Pillow; reduced HTJ2K is OpenJPH's where its overflows can be told apart, else O
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -32,6 +34,9 @@ NATIVE = {
 }
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 RLE = "1.2.840.10008.1.2.5"
+
+#: Held while the hooks of `sys` are not the usual ones.
+_HOOK_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,23 @@ def _decode_jpeg2000(stream: Codestream) -> Pixels:
     return imagecodecs.jpeg2k_decode(stream.data)
 
 
-def _decode_htj2k(stream: Codestream) -> Pixels:
-    return imagecodecs.htj2k_decode(stream.data, planar=False)
+def _decode_htj2k(stream: Codestream, halvings: int = 0) -> Pixels:
+    """Decode with OpenJPH.
+
+    imagecodecs prints and ignores the errors of OpenJPH within an image, and leaves the rest of it
+    black; but Python hears of what is ignored.
+    """
+    ignored: list[object] = []
+    with _HOOK_LOCK:
+        hooks = sys.excepthook, sys.unraisablehook
+        sys.excepthook, sys.unraisablehook = lambda *error: None, ignored.append
+        try:
+            pixels = imagecodecs.htj2k_decode(stream.data, planar=False, skipres=halvings or None)
+        finally:
+            sys.excepthook, sys.unraisablehook = hooks
+    if ignored:
+        raise ImageRejected(RejectCode.DECODE_FAILED, "the HTJ2K codestream is damaged")
+    return pixels
 
 
 def _reduce_by_openjpeg(stream: Codestream, halvings: int, bits: int) -> Pixels:
@@ -87,7 +107,7 @@ def _reduce_by_openjph(stream: Codestream, halvings: int, bits: int) -> Pixels:
     width = 8 if stream.bits <= 8 else 16
     if bits > width - 2:  # OpenJPH lets overshoots wrap around: dark becomes bright
         return _reduce_by_openjpeg(stream, halvings, bits)
-    pixels = imagecodecs.htj2k_decode(stream.data, skipres=halvings)
+    pixels = _decode_htj2k(stream, halvings)
     return clipped(pixels.view(f"i{width // 8}"), stream.signed, bits)
 
 
@@ -122,8 +142,8 @@ CODECS = {
     "1.2.840.10008.1.2.4.203": _HTJ2K,
 }
 
-#: Syntaxes that may lose something. Where the codestream has more bits than the header says, their
-#: values overshoot, and are clipped; of the others, the bits that the header does not count are cut.
+#: Syntaxes that may lose something. Where their codestream has more bits than the header says,
+#: values overshoot, and are clipped; of the others, bits that the header does not count are cut.
 LOSSY = frozenset(
     {
         "1.2.840.10008.1.2.4.50",

@@ -100,14 +100,19 @@ def read_jpeg2000(data: bytes) -> Codestream:
             raise ImageRejected(RejectCode.DECODE_FAILED, "the frame is not a JPEG 2000 codestream")
         data = data[start:]
         x_size, y_size, x_offset, y_offset = struct.unpack_from(">4I", data, 8)
+        tile_width, tile_height, first_x, first_y = struct.unpack_from(">4I", data, 24)
         components = struct.unpack_from(">H", data, 40)[0]
-        depth, *subsampling = data[42:45]
-        if data[42 : 42 + 3 * components] != data[42:45] * components or subsampling != [1, 1]:
+        if tile_width == 0 or tile_height == 0:  # OpenJPH divides by them
+            raise ImageRejected(RejectCode.DECODE_FAILED, "the JPEG 2000 header is damaged")
+        tiles = -((first_x - x_size) // tile_width) * -((first_y - y_size) // tile_height)
+        described = struct.unpack_from(f">{3 * components}s", data, 42)[0]
+        depth = described[0]
+        if described != bytes([depth, 1, 1]) * components:
             raise ImageRejected(
                 RejectCode.UNSUPPORTED, "JPEG 2000 components of different size or precision"
             )
         first_tile, colour_transform, levels = _read_main_header(data)
-        _check_tiles(data, first_tile)
+        _check_tiles(data, first_tile, tiles)
     return Codestream(
         rows=y_size - y_offset,
         columns=x_size - x_offset,
@@ -132,13 +137,19 @@ def _read_main_header(data: bytes) -> tuple[int, bool, int]:
     return position, colour_transform, levels
 
 
-def _check_tiles(data: bytes, position: int) -> None:
+def _check_tiles(data: bytes, position: int, tiles: int) -> None:
     """Follow the tile-parts by their stated lengths to the end of the codestream."""
+    found = set()
     while data[position : position + 2] == _START_OF_TILE:
-        length = struct.unpack_from(">I", data, position + 6)[0]
+        index, length = struct.unpack_from(">HI", data, position + 4)
+        found.add(index)
         if length == 0:  # the last tile-part may run to the end of the codestream
             position = data.rfind(_END_OF_CODESTREAM, position)
             break
         position += max(length, 12)
     if position < 0 or data[position : position + 2] != _END_OF_CODESTREAM:
         raise ImageRejected(RejectCode.TRUNCATED, "the JPEG 2000 codestream has no end: truncated")
+    if len(found) != tiles:
+        raise ImageRejected(
+            RejectCode.TRUNCATED, f"{len(found)} of the {tiles} tiles of the JPEG 2000 codestream"
+        )

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_color_lut
 
+from mammography.dicom.lut import read_lut
 from mammography.dicom.parsing import parsing
 from mammography.vocabulary import RejectCode
 
@@ -20,7 +20,7 @@ def gray_of_rgb(pixels: NDArray[Any]) -> NDArray[Any]:
     """Luma of RGB pixels (ITU-R BT.601) in integer arithmetic, in the type that came in.
 
     Args:
-        pixels: (rows, columns, 3) of uint8 or uint16.
+        pixels: (…, 3) of uint8 or uint16.
     """
     luma = 299 * pixels[..., 0].astype(np.uint32)
     luma += 587 * pixels[..., 1].astype(np.uint32)
@@ -37,7 +37,18 @@ def gray_of_palette(pixels: NDArray[Any], header: Dataset) -> NDArray[Any]:
     """Luma of indices into the header's palette (DICOM PS3.3 C.7.9).
 
     Raises:
-        ImageRejected: The palette is missing or damaged.
+        ImageRejected: The palette is missing, segmented or damaged.
     """
     with parsing(RejectCode.DAMAGED_HEADER, "the colour palette"):
-        return gray_of_rgb(apply_color_lut(pixels, header))
+        little_endian = header.original_encoding[1] is not False
+        red, green, blue = (
+            read_lut(
+                header[f"{colour}PaletteColorLookupTableDescriptor"].value,
+                header[f"{colour}PaletteColorLookupTableData"].value,
+                little_endian,
+            )
+            for colour in ("Red", "Green", "Blue")
+        )
+        palette = np.stack([red.entries, green.entries, blue.entries], axis=-1)
+    gray = gray_of_rgb(palette)
+    return (gray.astype(np.uint8) if red.bits <= 8 else gray)[red.index(pixels)]

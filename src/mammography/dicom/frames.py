@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import UID_dictionary
 
-from mammography.dicom.codecs import BIG_ENDIAN, CODECS, NATIVE, RLE, Codec, decode_rle
+from mammography.dicom.codecs import (
+    BIG_ENDIAN,
+    CODECS,
+    LOSSY,
+    NATIVE,
+    RLE,
+    Codec,
+    clipped,
+    decode_rle,
+)
 from mammography.dicom.codestream import Codestream
 from mammography.dicom.colour import RGB_LIKE, gray_of_palette, gray_of_rgb, gray_of_ybr
 from mammography.dicom.description import MONOCHROME, PixelDescription, describe
@@ -45,9 +54,11 @@ class Frames:
         self._floats = _FLOAT_TYPES.get(self._element.keyword)
         self._description = describe(header, facts, floats=self._floats is not None)
         if self._syntax in NATIVE:
+            how = self._description
             size = self._bytes_per_frame()
+            words = self._order == ">" and how.allocated == 8 and self._element.vr == "OW"
             self._frames: NativeFrames | CompressedFrames = NativeFrames(
-                stream, self._element, size, facts.number_of_frames
+                stream, self._element, size, how.frames, swapped=words
             )
         elif self._floats or (self._syntax not in CODECS and self._syntax != RLE):
             raise _unsupported(self._syntax, self._element)
@@ -81,8 +92,7 @@ class Frames:
         if self._syntax == RLE:
             samples = decode_rle(data, how.rows, how.columns, how.samples, how.allocated)
         else:
-            words = self._element.vr == "OW"
-            samples = samples_of_bytes(data, how, self._order, words)
+            samples = samples_of_bytes(data, how, self._order)
         values = stored_values(samples, how.stored, how.shift, how.signed)
         return self._gray(values, rgb=how.photometric == "RGB")
 
@@ -91,14 +101,16 @@ class Frames:
         stream = codec.inspect(data)
         _check_agreement(stream, how)
         bits = min(how.stored, stream.bits)
-        # Only gray can be averaged, and only if header and codestream agree on the sign.
-        averaged = how.photometric in MONOCHROME and stream.signed == how.signed
-        halvings = min(self._reduce, stream.levels) if averaged else 0
+        # Only gray has an order, and only if header and codestream agree on the sign.
+        ordered = how.photometric in MONOCHROME and stream.signed == how.signed
+        halvings = min(self._reduce, stream.levels) if ordered else 0
         with parsing(RejectCode.DECODE_FAILED, "the compressed pixels", quote=True):
             if halvings and codec.decode_reduced:
                 samples = codec.decode_reduced(stream, halvings, bits)
             else:
                 samples = codec.decode(stream)
+        if bits < stream.bits and ordered and self._syntax in LOSSY:
+            samples = clipped(samples, how.signed, bits)
         values = stored_values(samples, bits, 0, how.signed)
         return self._gray(values, how.photometric in RGB_LIKE if stream.rgb is None else stream.rgb)
 

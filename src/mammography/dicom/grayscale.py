@@ -7,37 +7,14 @@ that asks for them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from mammography.dicom.header import number_at, text
+from mammography.dicom.lut import Lut, read_lut
 from mammography.dicom.parsing import parsing
 from mammography.errors import ImageRejected
 from mammography.vocabulary import RejectCode
-
-
-@dataclass(frozen=True)
-class Lut:
-    """A look-up table.
-
-    Attributes:
-        first: The input value that the first entry belongs to; smaller inputs take it too, and
-            inputs beyond the last entry take the last.
-        bits: Bits of an entry.
-        entries: Unsigned integers.
-    """
-
-    first: int
-    bits: int
-    entries: NDArray[np.uint16]
-
-    def __call__(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Look values up."""
-        index = np.clip(np.floor(values) - self.first, 0, len(self.entries) - 1).astype(np.int64)
-        return self.entries[index].astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -121,15 +98,4 @@ def _windows(voi: Dataset) -> tuple[tuple[float, float], ...]:
 
 
 def _lut(item: Dataset, little_endian: bool) -> Lut:
-    count, first, bits = (int(value) for value in item.LUTDescriptor)
-    count = count % 65536 or 65536  # 0 stands for 65,536
-    data = item.LUTData
-    if isinstance(data, bytes):
-        wide = "<u2" if little_endian else ">u2"
-        entries = np.frombuffer(data, np.uint8 if len(data) < 2 * count else wide)
-    else:
-        entries = np.asarray(data)
-    entries = (entries.astype(np.int64) & 0xFFFF)[:count]
-    if len(entries) == 0:
-        raise ImageRejected(RejectCode.DAMAGED_HEADER, "a look-up table without entries")
-    return Lut(first, bits, entries.astype(np.uint16))
+    return read_lut(item.LUTDescriptor, item.LUTData, little_endian)

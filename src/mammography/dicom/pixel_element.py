@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+import numpy as np
+
 from mammography.dicom.parsing import parsing
 from mammography.dicom.streams import Stream
 from mammography.errors import ImageRejected
@@ -67,14 +69,18 @@ class NativeFrames:
         element: Its pixel element.
         frame_bytes: Size of a frame.
         frames: How many frames the header announces.
+        swapped: Whether bytes were written as big-endian words: each pair is the wrong way round.
 
     Raises:
         ImageRejected: The element has another length than the header needs, or the file ends
             within it.
     """
 
-    def __init__(self, stream: Stream, element: PixelElement, frame_bytes: int, frames: int):
-        self._stream, self._start, self._frame_bytes = stream, element.start, frame_bytes
+    def __init__(
+        self, stream: Stream, element: PixelElement, frame_bytes: int, frames: int, swapped: bool
+    ) -> None:
+        self._stream, self._start = stream, element.start
+        self._frame_bytes, self._swapped = frame_bytes, swapped
         if element.length == UNDEFINED_LENGTH:
             raise ImageRejected(RejectCode.MISMATCH, "uncompressed pixel data of undefined length")
         needed = frame_bytes * frames
@@ -89,7 +95,12 @@ class NativeFrames:
 
     def read(self, number: int) -> bytes:
         """The bytes of a frame, counted from 1."""
-        return self._bytes_at((number - 1) * self._frame_bytes, self._frame_bytes)
+        first = (number - 1) * self._frame_bytes
+        if not self._swapped:
+            return self._bytes_at(first, self._frame_bytes)
+        odd = first % 2
+        words = self._bytes_at(first - odd, odd + self._frame_bytes + (odd + self._frame_bytes) % 2)
+        return np.frombuffer(words, np.uint16).byteswap().tobytes()[odd : odd + self._frame_bytes]
 
     def _bytes_at(self, offset: int, length: int) -> bytes:
         with parsing(RejectCode.DECODE_FAILED, "the pixel data", quote=True):

@@ -32,28 +32,19 @@ def bytes_per_frame(description: PixelDescription) -> int:
     return pixels * description.samples * description.allocated // 8
 
 
-def samples_of_bytes(
-    data: bytes, description: PixelDescription, order: str, words: bool
-) -> NDArray[Any]:
+def samples_of_bytes(data: bytes, description: PixelDescription, order: str) -> NDArray[Any]:
     """Uncompressed bytes as samples.
 
     Args:
         data: One frame.
         description: What it holds.
         order: "<" or ">", the byte order.
-        words: Whether 8-bit samples were written as 16-bit words, so that a big-endian file holds
-            each pair swapped.
 
     Returns:
         (rows, columns), or (rows, columns, 3) for colour; only the luma where the colours are
         subsampled (PS3.3 C.7.6.3.1.2). Unsigned, in the machine's byte order.
     """
     shape = (description.rows, description.columns)
-    if words and order == ">" and description.allocated == 8:
-        count = len(data)
-        data = (
-            np.frombuffer(data.ljust(count + count % 2, b"\0"), "u2").byteswap().tobytes()[:count]
-        )
     samples = np.frombuffer(data, f"{order}u{description.allocated // 8}")
     samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
     if description.photometric in _SUBSAMPLED:

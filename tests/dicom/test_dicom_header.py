@@ -1,0 +1,349 @@
+"""Recognising DICOM and reading its header, bounded and without names."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedSRStorage,
+    ImplicitVRLittleEndian,
+)
+
+from mammography.dicom.header import ImageFacts, facts_of, looks_like_dicom, read_header
+from mammography.dicom.phantom.files import code, image_dataset, write_dicom
+from mammography.dicom.streams import MAX_HEADER_BYTES, InflatedStream
+from mammography.errors import ImageRejected
+from mammography.vocabulary import RejectCode
+
+PIXELS = np.arange(20, dtype=np.uint16).reshape(4, 5)
+
+
+def facts(path: Path) -> ImageFacts:
+    with path.open("rb") as file:
+        return facts_of(read_header(file)[0])
+
+
+def written(tmp_path: Path, **tags: object) -> Path:
+    write_dicom(tmp_path / "a.dcm", PIXELS, **tags)
+    return tmp_path / "a.dcm"
+
+
+def refused(data: bytes) -> ImageRejected:
+    with pytest.raises(ImageRejected) as verdict:
+        facts_of(read_header(io.BytesIO(data))[0])
+    return verdict.value
+
+
+def test_every_fact(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        syntax="jpeg-lossless",
+        BitsStored=12,
+        ImagerPixelSpacing=["0.07", "0.08"],
+        PixelSpacing=["0.1", "0.1"],
+        Manufacturer=" HOLOGIC, Inc. ",
+        ManufacturerModelName="Selenia",
+        ImageLaterality="R",
+        ViewPosition="MLO",
+        AccessionNumber="00001234",
+        PatientID="000042",
+        SOPInstanceUID="1.2.3",
+        PhotometricInterpretation="MONOCHROME1",
+    )
+    assert facts(path) == ImageFacts(
+        rows=4,
+        columns=5,
+        number_of_frames=1,
+        bits_stored=12,
+        photometric_interpretation="MONOCHROME1",
+        transfer_syntax="1.2.840.10008.1.2.4.70",
+        pixel_spacing=0.07,
+        manufacturer="HOLOGIC, Inc.",
+        model="Selenia",
+        presentation_intent="FOR PRESENTATION",
+        laterality="R",
+        view="MLO",
+        accession_number="00001234",
+        patient_id="000042",
+        sop_instance_uid="1.2.3",
+    )
+
+
+@pytest.mark.parametrize("syntax", ["implicit", "explicit", "big-endian", "deflated", "rle"])
+def test_the_syntax_is_told_and_the_stream_is_at_the_pixels(tmp_path: Path, syntax: str) -> None:
+    with written(tmp_path, syntax=syntax).open("rb") as file:
+        header, stream = read_header(file)
+        order = ">" if syntax == "big-endian" else "<"
+        assert struct.unpack(order + "HH", stream.read(4)) == (0x7FE0, 0x0010)
+    expected = pydicom.dcmread(tmp_path / "a.dcm").file_meta.TransferSyntaxUID
+    assert facts_of(header).transfer_syntax == expected
+
+
+@pytest.mark.parametrize(
+    ("tags", "fact", "value"),
+    [
+        ({"ImagerPixelSpacing": None, "PixelSpacing": ["0.1", "0.2"]}, "pixel_spacing", 0.1),
+        ({"PixelSpacing": DataElement(0x00280030, "LO", "wide")}, "pixel_spacing", None),
+        ({"ImageLaterality": None, "Laterality": "left"}, "laterality", "L"),
+        ({"ImageLaterality": "X"}, "laterality", None),
+        ({"ImageLaterality": None}, "laterality", None),
+        ({"ViewPosition": "cc"}, "view", "CC"),
+        ({"ViewPosition": "", "ViewCodeSequence": code("399368009", "MLO")}, "view", "MLO"),
+        ({"ViewPosition": None, "ViewCodeSequence": code("R-10242", "cc", "SRT")}, "view", "CC"),
+        ({"ViewPosition": None, "ViewCodeSequence": []}, "view", None),
+        ({"ViewPosition": None, "ViewCodeSequence": None}, "view", None),
+        ({"AccessionNumber": ""}, "accession_number", None),
+        (
+            {"AccessionNumber": DataElement(0x00080050, "SH", ["12", "13"])},
+            "accession_number",
+            "12",
+        ),
+        ({"NumberOfFrames": None}, "number_of_frames", 1),
+        ({"NumberOfFrames": "0"}, "number_of_frames", 1),
+        ({"NumberOfFrames": "17"}, "number_of_frames", 17),
+        ({"BitsStored": None}, "bits_stored", 16),
+        ({"PhotometricInterpretation": "monochrome1"}, "photometric_interpretation", "MONOCHROME1"),
+        ({"PhotometricInterpretation": None}, "photometric_interpretation", None),
+        ({"Manufacturer": None}, "manufacturer", None),
+    ],
+)
+def test_optional_facts(tmp_path: Path, tags: dict, fact: str, value: object) -> None:
+    assert getattr(facts(written(tmp_path, **tags)), fact) == value
+
+
+@pytest.mark.parametrize("group", ["Shared", "PerFrame"])
+def test_laterality_of_tomosynthesis_lies_in_the_functional_groups(
+    tmp_path: Path, group: str
+) -> None:
+    anatomy, item = Dataset(), Dataset()
+    anatomy.FrameLaterality = "R"
+    item.FrameAnatomySequence = [anatomy]
+    tags = {"ImageLaterality": None, f"{group}FunctionalGroupsSequence": [item]}
+    assert facts(written(tmp_path, **tags)).laterality == "R"
+
+
+@pytest.mark.parametrize("unusable", ["Rows", "Columns", "BitsAllocated"])
+def test_what_an_image_needs(tmp_path: Path, unusable: str) -> None:
+    tag = pydicom.tag.Tag(unusable)
+    bits = {"BitsStored": None} if unusable == "BitsAllocated" else {}
+    path = written(tmp_path, **({unusable: DataElement(tag, "LO", "many")} | bits))
+    verdict = refused(path.read_bytes())
+    assert verdict.code == RejectCode.DAMAGED_HEADER
+    assert unusable in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "code", "words"),
+    [
+        (EnhancedSRStorage, RejectCode.NOT_AN_IMAGE, "Enhanced SR Storage"),
+        (CTImageStorage, RejectCode.NO_PIXEL_DATA, "CT Image Storage"),
+        ("1.2.3", RejectCode.DAMAGED_HEADER, "class"),
+        ("Doe^Jane", RejectCode.DAMAGED_HEADER, "class"),
+        (None, RejectCode.DAMAGED_HEADER, "class"),
+    ],
+)
+def test_what_is_no_image(
+    tmp_path: Path, sop_class: str | None, code: RejectCode, words: str
+) -> None:
+    path = written(tmp_path)
+    dataset = pydicom.dcmread(path)
+    del dataset.Rows, dataset.Columns, dataset.PixelData, dataset.SOPClassUID
+    if sop_class:
+        dataset.add_new("SOPClassUID", "UI", sop_class)
+    dataset.save_as(path)
+    verdict = refused(path.read_bytes())
+    assert verdict.code == code
+    assert words in verdict.reason
+    assert "Jane" not in verdict.reason
+
+
+def test_nothing_but_the_named_elements_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path, PatientName="Doe^Jane", PatientBirthDate="19500101")
+    with path.open("rb") as file:
+        header, _ = read_header(file)
+    assert "PatientID" in header
+    assert "PatientName" not in header
+    assert "PatientBirthDate" not in header
+    assert "Jane" not in str(header)
+
+
+def bare(tmp_path: Path, implicit: bool, little_endian: bool) -> bytes:
+    """A file without preamble and meta header."""
+    dataset = image_dataset(tmp_path / "a.dcm", PIXELS)
+    del dataset.file_meta
+    if not little_endian:
+        dataset.PixelData = PIXELS.astype(">u2").tobytes()
+    dataset.save_as(tmp_path / "a.dcm", implicit_vr=implicit, little_endian=little_endian)
+    return (tmp_path / "a.dcm").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("implicit", "little_endian", "syntax"),
+    [
+        (True, True, "1.2.840.10008.1.2"),
+        (False, True, "1.2.840.10008.1.2.1"),
+        (False, False, "1.2.840.10008.1.2.2"),
+    ],
+)
+def test_files_without_preamble(
+    tmp_path: Path, implicit: bool, little_endian: bool, syntax: str
+) -> None:
+    data = bare(tmp_path, implicit, little_endian)
+    assert looks_like_dicom(data[:144])
+    assert facts(tmp_path / "a.dcm").transfer_syntax == syntax
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100",
+        b"\x08\x00\x05\x00\x0a\x00\x00\x00ISO_IR 100",
+        b"\x08\x00\x00\x00\x04\x00\x00\x00\x9c\x01\x00\x00",
+        b"\x08\x00\x00\x00UL\x04\x00\x9c\x01\x00\x00",
+        b"\x00\x08\x00\x05CS\x00\x0aISO_IR 100",
+        b"\x02\x00\x00\x00UL\x04\x00\x9c\x01\x00\x00",
+        b"\x08\x00\x06\x00SQ\x00\x00\xff\xff\xff\xff",
+        b"\x08\x00\x60\x00CS\x02\x00MG\x08\x00\x70\x00",
+        b"\x08\x00\x70\x00LO\x02\x00GE\x08\x00\x80\x00",
+        bytes(128) + b"DICM",
+        b"II*\0" + bytes(124) + b"DICM",
+    ],
+)
+def test_dicom_is_recognised(head: bytes) -> None:
+    assert looks_like_dicom(head.ljust(144, b"\0"))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"\x08\x00\x05\x00",
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        b"\xff\xd8\xff\xe0\0\x10JFIF\0",
+        b"II*\0\x08\0\0\0\x0e\0\xfe\0",
+        b"P5 100 100 255\n",
+        b"\x08\x00\x05\x00\x01\x02\x03\x04ABCD",
+        b"\x10\x00\x10\x00PN\x08\x00Doe^Jane",
+        b"PK\x03\x04\x14\0\0\0\x08\0",
+        b"%PDF-1.4 some text",
+        b'{"a": 1, "b": 2}',
+    ],
+)
+def test_other_files_are_not(head: bytes) -> None:
+    assert not looks_like_dicom(head.ljust(144, b"\x01") if len(head) > 11 else head)
+
+
+def test_random_bytes_are_hardly_ever_taken_for_dicom() -> None:
+    """Two groups of 257 elements in two byte orders, of 2^32 beginnings: 1 in four million."""
+    rng = np.random.default_rng(0)
+    assert not any(looks_like_dicom(rng.bytes(144)) for _ in range(20_000))
+
+
+def test_dicomdir() -> None:
+    path = Path(pydicom.__file__).parent / "data" / "test_files" / "dicomdirtests" / "DICOMDIR"
+    assert refused(path.read_bytes()).code == RejectCode.NOT_AN_IMAGE
+
+
+def with_element(tmp_path: Path, element: bytes, before: bytes = b"\x10\x00\x10\x00PN") -> bytes:
+    data = written(tmp_path).read_bytes()
+    position = data.index(before)
+    return data[:position] + element + data[position:]
+
+
+def private(vr: bytes, length: int, content: bytes = b"") -> bytes:
+    return struct.pack("<HH2sHI", 0x0009, 0x1010, vr, 0, length) + content
+
+
+ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
+OPEN_ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+
+
+def test_large_elements_that_nobody_needs_are_passed_over(tmp_path: Path) -> None:
+    data = with_element(tmp_path, private(b"OB", 2 * MAX_HEADER_BYTES, bytes(2 * MAX_HEADER_BYTES)))
+    assert facts_of(read_header(io.BytesIO(data))[0]).rows == 4
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        private(b"OB", 3_000_000_000),
+        private(b"UN", 0xFFFFFFFF, b"x" * 100),
+        struct.pack("<HH2sHI", 0x0008, 0x0050, b"UN", 0, 3_000_000_000),
+        private(b"SQ", 0xFFFFFFFF, ITEM * 20_000),
+        (private(b"SQ", 0xFFFFFFFF) + OPEN_ITEM) * 20_000,
+        private(b"SQ", 0xFFFFFFFF, OPEN_ITEM + b"\x10\x00\x10\x00PN\xff\xff"),
+    ],
+    ids=["private", "undefined", "needed", "many items", "deep", "item without end"],
+)
+def test_header_bombs(tmp_path: Path, element: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mammography.dicom.streams.MAX_HEADER_BYTES", 100_000)
+    data = with_element(tmp_path, element)
+    verdict = refused(data)
+    assert verdict.code in (RejectCode.DAMAGED_HEADER, RejectCode.NO_PIXEL_DATA)
+
+
+def deflated(*contents: bytes) -> bytes:
+    """A meta header, and contents after it as one deflated stream."""
+    syntax = DeflatedExplicitVRLittleEndian.encode()
+    element = b"\x02\x00\x10\x00UI" + struct.pack("<H", len(syntax)) + syntax
+    version = b"\x02\x00\x01\x00OB\0\0\x02\0\0\0\0\1"
+    length = b"\x02\x00\x00\x00UL\x04\x00" + struct.pack("<I", len(version + element))
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    body = b"".join(packer.compress(content) for content in contents) + packer.flush()
+    return bytes(128) + b"DICM" + length + version + element + body
+
+
+def test_a_deflated_file_without_preamble(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "a.dcm", PIXELS, syntax="deflated")
+    data = (tmp_path / "a.dcm").read_bytes()
+    assert looks_like_dicom(data[132:276])
+    assert facts_of(read_header(io.BytesIO(data[132:]))[0]).rows == 4
+
+
+def test_a_deflated_bomb_is_inflated_no_further_than_a_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mammography.dicom.streams.MAX_HEADER_BYTES", 100_000)
+    data = bare(tmp_path, implicit=False, little_endian=True)
+    header, stream = read_header(io.BytesIO(deflated(data, *[bytes(1 << 20)] * 200)))
+    assert isinstance(stream, InflatedStream)
+    assert facts_of(header).rows == 4
+    assert len(stream._content) < 3 << 20
+    assert refused(deflated(*[bytes(1 << 20)] * 200)).code == RejectCode.DAMAGED_HEADER
+
+
+def test_a_deflated_file_in_a_deflated_file() -> None:
+    assert refused(deflated(deflated(b"x"))).code == RejectCode.DAMAGED_HEADER
+
+
+def test_garbage_after_a_deflated_meta_header() -> None:
+    assert refused(deflated()[:-2] + b"garbage").code == RejectCode.DAMAGED_HEADER
+
+
+def test_pydicoms_warnings_are_not_shown_but_ours_are(tmp_path: Path) -> None:
+    path = written(tmp_path, SpecificCharacterSet=DataElement(0x00080005, "CS", "ISO_NONE 7"))
+    data = path.read_bytes().replace(b"\x08\x00\x18\x00UI", b"\x08\x00\x18\x00UX")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        facts_of(read_header(io.BytesIO(data))[0])
+        with pytest.raises(UserWarning, match="ours"):
+            warnings.warn("ours", UserWarning, stacklevel=1)
+
+
+def test_a_meta_header_may_name_no_syntax(tmp_path: Path) -> None:
+    dataset = image_dataset(tmp_path / "a.dcm", PIXELS, syntax="implicit")
+    del dataset.file_meta.TransferSyntaxUID
+    with (tmp_path / "a.dcm").open("wb") as file:
+        pydicom.dcmwrite(file, dataset, implicit_vr=True, little_endian=True)
+    assert facts(tmp_path / "a.dcm").transfer_syntax == ImplicitVRLittleEndian
