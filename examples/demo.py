@@ -43,7 +43,9 @@ def embed(folder: Path, weights: str) -> Path:
     try:
         command.run()
     except WeightsUnavailableError as error:
-        print(f"\n{error}\n\nGoing on with an UNTRAINED encoder: its maps show preprocessing only.\n")
+        print(
+            f"\n{error}\n\nGoing on with an UNTRAINED encoder: its maps show preprocessing only.\n"
+        )
         return embed(folder, "random")
     return command.outdir
 
