@@ -136,9 +136,9 @@ def embed(root: Path, files: list[Path], reduced: str, amp: bool) -> float:
 
 
 def _embed_seconds(root: Path, files: list[Path], recipe: Recipe, backend: Backend) -> float:
+    from mammography.archive.workers import cores
     from mammography.embeddings.extract import extract
     from mammography.embeddings.store import PartialSet
-    from mammography.archive.workers import cores
 
     paths = [file.relative_to(root).as_posix() for file in files]
     with tempfile.TemporaryDirectory() as folder:
