@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from mammography.cli import main
 from mammography.commands.embed import Embed, EmbedResult
 from mammography.commands.rerun import Rerun
 from mammography.dicom.phantom.files import write_dicom
@@ -25,7 +27,7 @@ from mammography.errors import (
     WeightsError,
     WeightsUnavailableError,
 )
-from mammography.runs import pseudonym, run_folder
+from mammography.runs import config_of, pseudonym, run_folder
 
 EXAMS, VIEWS = 10, ("L_CC", "L_MLO", "R_CC")
 PATIENT = {
@@ -181,17 +183,53 @@ def test_the_summary_is_the_command_that_was_run(done: EmbedResult, archive: Pat
     assert again == embed(archive, folder, save_csv=True, pca=True)
 
 
-def test_no_patient_is_named_anywhere(
-    done: EmbedResult, capsys: pytest.CaptureFixture[str]
+SECRETS = [word.encode() for value in PATIENT.values() for word in value.split("^")]
+
+
+def named_in(folder: Path, *told: str) -> list[tuple[str, bytes]]:
+    """Where a patient is named among a run's files, its decoded index, and what it told."""
+    texts = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    texts |= {"told": "".join(told).encode()}
+    if (folder / "index.parquet").exists():
+        texts |= {"index": pl.read_parquet(folder / "index.parquet").write_csv().encode()}
+    return [
+        (name, secret)
+        for name, text in texts.items()
+        for secret in SECRETS
+        if secret.lower() in text.lower()
+    ]
+
+
+def test_no_patient_is_named_anywhere(done: EmbedResult) -> None:
+    assert named_in(done.embeddings.folder) == []
+    patients = done.embeddings.index["patient"].unique().to_list()
+    assert patients == [pseudonym("MRN4711")]
+
+
+def test_no_patient_is_named_where_files_are_damaged(
+    archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    folder = done.embeddings.folder
-    secrets = [word.encode() for value in PATIENT.values() for word in value.split("^")]
-    frame = pl.read_parquet(folder / "index.parquet")
-    assert frame["patient"].unique().to_list() == [pseudonym("MRN4711")]
-    decoded = frame.write_csv().encode() + "".join(capsys.readouterr()).encode()
-    for path in [path for path in folder.rglob("*") if path.is_file()]:
-        content = path.read_bytes() + decoded
-        assert not [secret for secret in secrets if secret.lower() in content.lower()], path
+    data = damaged(archive, tmp_path, [])
+    whole = (data / "archive/00000/L_CC.dcm").read_bytes()
+    name = whole.index(b"Secret^Jane")
+    dice = random.Random(0)
+    for number in range(60):
+        file = bytearray(whole)
+        if number % 3 == 0:
+            del file[name + number * 7 :]
+        for _ in range(3):
+            file[min(name - 60 + dice.randrange(240), len(file) - 1)] = dice.randrange(256)
+        (data / f"archive/00001/{number}.dcm").write_bytes(file)
+    command = embed(data, tmp_path / "out", min_readable=0.0)
+    arguments = [
+        f"--{name.replace('_', '-')}={value}"
+        for name, value in config_of(command).items()
+        if value is not None and not isinstance(value, bool)
+    ]
+    assert main(["embed", *arguments]) == 0
+    rejects = pl.read_csv(tmp_path / "out" / "rejects.csv")
+    assert rejects.height > 10
+    assert named_in(tmp_path / "out", *capfd.readouterr()) == []
 
 
 # The same again.

@@ -175,6 +175,7 @@ class Embed:
         from mammography.archive.rows import refuse_class_5
 
         archive_log = logging.getLogger("mammography.archive")
+        level = archive_log.level
         archive_log.setLevel(logging.ERROR)
         try:
             table = read_label_table(self.csv)
@@ -187,7 +188,7 @@ class Embed:
             if self.class5 == "refuse":
                 refuse_class_5(table, reading)
         finally:
-            archive_log.setLevel(logging.NOTSET)
+            archive_log.setLevel(level)
 
     def _open(self) -> tuple[Recipe, EncoderInfo, Backend]:
         """Recipe and network, as the options and the weights' record ask for them."""
