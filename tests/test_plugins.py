@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,10 @@ def distribution(site: Path, name: str, module: str, entry_points: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _fresh() -> None:
+def _fresh() -> Iterator[None]:
+    """What a test's plugins are is forgotten before and after it."""
+    plugins.load.cache_clear()
+    yield
     plugins.load.cache_clear()
 
 
