@@ -72,7 +72,7 @@ def over_items(
             traceback.
     """
     pending: deque[tuple[T, Future[R | ImageRejected]]] = deque()
-    with tempfile.TemporaryFile() as complaints, closing(_Pool(work, workers, complaints)) as pool:
+    with closing(_Pool(work, workers, TIME_LIMIT)) as pool:
         for item in items:
             pending.append((item, pool.submit(item)))
             if len(pending) > 4 * workers:
@@ -86,21 +86,28 @@ def over_items(
 def in_a_process(work: Callable[[T], R], item: T) -> R:
     """Call a function once in a process of its own, whose memory is gone afterwards.
 
+    It may take its time: a download, for example.
+
     Raises:
         MammographyError: What `work` raised.
         WorkerError: The process died, or `work` has a defect.
     """
-    ((_, result),) = over_items(work, [item], workers=1)
+    with closing(_Pool(work, 1, limit=0.0)) as pool:
+        result = pool.submit(item).result()
     if isinstance(result, ImageRejected):
         raise WorkerError(f"A helper process ended early: {result}")
     return result
 
 
 class _Pool:
-    """Worker processes, each with a thread here that waits for its answers."""
+    """Worker processes, each with a thread here that waits for its answers.
 
-    def __init__(self, work: Callable[[Any], Any], workers: int, complaints: IO[bytes]) -> None:
-        self._work, self._complaints = work, complaints
+    `limit` is in seconds an item; 0 is none.
+    """
+
+    def __init__(self, work: Callable[[Any], Any], workers: int, limit: float) -> None:
+        self._work, self._limit = work, limit
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the pool)
         self._threads = ThreadPoolExecutor(workers, "mammography-worker")
         self._mine = threading.local()
         self._lock = threading.Lock()
@@ -119,6 +126,7 @@ class _Pool:
         self._threads.shutdown(wait=True, cancel_futures=True)
         for child in self._children:
             child.close()
+        self._complaints.close()
 
     def _ask(self, item: Any) -> Any:
         child = getattr(self._mine, "child", None)
@@ -145,7 +153,7 @@ class _Pool:
             child = _Child(self._complaints)
             self._children.add(child)
         try:
-            kind, problem = child.ask((self._work, TIME_LIMIT))
+            kind, problem = child.ask((self._work, self._limit))
         except _ChildDied as death:
             self._complaints.seek(0)
             problem = self._complaints.read().decode(errors="replace").strip()
@@ -180,6 +188,7 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=complaints,
             env=os.environ | _SINGLE_THREADED,
+            start_new_session=True,  # Ctrl-C is the parent's business
         )
         self._questions = cast(IO[bytes], self._process.stdin)
         self._answers = cast(IO[bytes], self._process.stdout)
@@ -211,7 +220,6 @@ def serve() -> None:
     An answer is a pair: "result" and what the function returned, an `ImageRejected` included;
     "error" and a `MammographyError` that it raised; or "defect" and the traceback of anything else.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, even inside native code
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # native libraries that print must not garble the answers

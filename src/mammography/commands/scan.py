@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from mammography.commands import options
 from mammography.errors import ImageRejected, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -56,14 +57,9 @@ class Scan:
     outdir: Path | None = None
     """Folder for audit.json, manifest.parquet and rejects.csv; nothing is written without it."""
 
-    label_column: str | None = None
-    """Column of the labels, where its name does not say so."""
-
-    id_column: str | None = None
-    """Column that names exams or images, where its name does not say so."""
-
-    dialect: str | None = None
-    """How the table is written: classificacao, per-image, mini-mias or a plugin's; else guessed."""
+    label_column: options.LabelColumn = None
+    id_column: options.IdColumn = None
+    dialect: options.Dialect = None
 
     min_readable: float = 0.95
     """Smallest share of readable images that passes, from 0 to 1."""

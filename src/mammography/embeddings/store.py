@@ -59,7 +59,8 @@ class PartialSet:
         self._parts = folder / PARTS
         begun = self._parts / "key.json"
         # Another version of a decoder or of the network's runtime may give other last bits.
-        with_versions = key | {"versions": versions()}
+        installed = {name: version for name, version in versions().items() if name != "platform"}
+        with_versions = key | {"versions": installed}
         if begun.exists():
             _refuse_other(folder, json.loads(begun.read_text(encoding="utf-8")), with_versions)
         else:
