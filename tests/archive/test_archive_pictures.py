@@ -274,6 +274,15 @@ def test_a_changed_byte_of_a_png_is_noticed(read, name: str) -> None:
             read(bytes(changed))
 
 
+def test_a_tiff_tag_that_occurs_twice_is_damage(read) -> None:
+    """libtiff takes the first of two, others the last: the size would not be the one checked."""
+    data = tiff(noise("uint8", 9, 7).tobytes(), 9, 7)
+    twice = data.replace(struct.pack("<HHII", 277, 4, 1, 1), struct.pack("<HHII", 257, 4, 1, 60000))
+    assert twice != data
+    with pytest.raises(ImageRejected, match="twice"):
+        read(twice)
+
+
 PAGES = [Image.fromarray(noise("uint8", 9, 7)), Image.fromarray(255 - noise("uint8", 9, 7))]
 
 
@@ -288,6 +297,7 @@ PAGES = [Image.fromarray(noise("uint8", 9, 7)), Image.fromarray(255 - noise("uin
         (png(9, 7, 8, 0, b""), RejectCode.DECODE_FAILED),
         (tiff(bytes(99), 60000, 60000, bits=16), RejectCode.TOO_LARGE),
         (tiff(bytes(99), 9, 7, t322=60000, t323=60000), RejectCode.TOO_LARGE),
+        (tiff(noise("uint8", 9, 7, 5).tobytes(), 9, 7, t277=5), RejectCode.UNSUPPORTED),
         (tiff(bytes(40), 9, 7), RejectCode.DECODE_FAILED),
         (tiff(bytes(99), 9, 7, t273=9999), RejectCode.DECODE_FAILED),
         (tiff(bytes(63), 9, 7), RejectCode.FLAT),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import imagecodecs
@@ -156,6 +157,34 @@ def test_lossy_values_beyond_the_bits_stored_are_clipped(
     raw = codec.decode(codec.inspect(stream))
     assert raw.max() > 4095
     np.testing.assert_array_equal(read(tmp_path / "a.dcm").pixels, raw.clip(0, 4095))
+
+
+def test_errors_within_an_htj2k_image_are_not_ignored(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    """imagecodecs ignores them and leaves the rest of the image black."""
+    pixels = np.random.default_rng(0).integers(0, 4096, SIDES).astype(np.uint16)
+    data = imagecodecs.htj2k_encode(pixels)
+    hooks = sys.excepthook, sys.unraisablehook
+    noticed = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        changed = bytearray(data)
+        position = int(rng.integers(200, len(data) - 20))
+        changed[position : position + 4] = rng.bytes(4)
+        dataset = image_dataset(tmp_path / "a.dcm", pixels, syntax="htj2k", BitsStored=12)
+        dataset.PixelData = encapsulate([bytes(changed)])
+        dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+        try:
+            found = read(tmp_path / "a.dcm", reduce=seed % 2).pixels
+        except ImageRejected:
+            noticed += 1
+            continue
+        black_rows = (found == 0).all(axis=1).sum()
+        assert black_rows == 0
+    assert noticed
+    assert (sys.excepthook, sys.unraisablehook) == hooks
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def segment(values: np.ndarray) -> bytes:

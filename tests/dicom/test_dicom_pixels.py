@@ -312,6 +312,14 @@ def test_a_missing_photometric_interpretation_is_taken_for_monochrome2(tmp_path:
     assert not read(tmp_path / "a.dcm").inverted
 
 
+@pytest.mark.parametrize("syntax", ["jpeg-lossless", "jpeg-ls", "jpeg2000", "htj2k"])
+def test_a_codestream_of_more_bits_than_are_allocated(tmp_path: Path, syntax: str) -> None:
+    dataset = image_dataset(tmp_path / "a.dcm", noise(12), syntax=syntax, BitsStored=12)
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    assert verdict_on(tmp_path / "a.dcm") == RejectCode.MISMATCH
+
+
 @pytest.mark.parametrize("uid", ["1.2.840.10008.1.2.4.100", "1.2.3.4"])
 def test_unknown_transfer_syntaxes(tmp_path: Path, uid: str) -> None:
     dataset = image_dataset(tmp_path / "a.dcm", noise(8), syntax="jpeg-baseline")
