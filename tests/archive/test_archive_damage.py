@@ -313,7 +313,7 @@ def test_damage_gives_the_same_in_worker_processes(good: dict[str, bytes], tmp_p
 
 
 @pytest.mark.parametrize("name", ["explicit-12", "deflated-8", "groups", "rle-3", "jpeg-ls-12",
-                                  "jpeg-lossless-3", "jpeg2000-8", "htj2k-12"])  # fmt: skip
+                                  "jpeg-lossless-3", "jpeg2000-8"])  # fmt: skip
 def test_no_beginning_of_a_dicom_file_passes_for_the_whole(
     good: dict[str, bytes], tmp_path: Path, name: str
 ) -> None:
@@ -373,8 +373,6 @@ def test_bombs_take_neither_memory_nor_time(good: dict[str, bytes], tmp_path: Pa
         "jpeg-ls": rewritten(claiming("jpeg-ls-12"), b"\xff\xf7", 5, side),
         "jpeg2000": rewritten(claiming("jpeg2000-12"), b"\xff\x4f\xff\x51", 8,
                               struct.pack(">II", 9999, 9999)),
-        "htj2k": rewritten(claiming("htj2k-12"), b"\xff\x4f\xff\x51", 8,
-                           struct.pack(">II", 9999, 9999)),
         "frames": rewritten(good["jpeg-lossless-3"], b"\x28\x00\x08\x00IS", 6,
                             b"\x0a\x00999999999 "),
         "element": rewritten(good["explicit-12"], b"\x10\x00\x10\x00PN", 4,
