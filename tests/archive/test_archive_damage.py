@@ -174,7 +174,7 @@ def wild_fragment(rng: np.random.Generator, data: bytes) -> bytes:
         return wild_word(rng, data)
     position = int(rng.choice(items)) + 4
     length = int.from_bytes(data[position : position + 4], "little")
-    wild = [length + 2, max(0, length - 2), 0, 1, 0xFFFFFFFF, 0xFFFFFFF0, 1 << 30]
+    wild = [length ^ 2, max(0, length - 2), 0, 1, 0xFFFFFFFF, 0xFFFFFFF0, 1 << 30]
     return data[:position] + struct.pack("<I", int(rng.choice(wild))) + data[position + 4 :]
 
 

@@ -218,6 +218,16 @@ def test_a_file_that_vanishes_is_missing(tmp_path: Path) -> None:
         assert str(tmp_path) not in verdict.value.reason
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="Linux only")
+def test_an_error_of_the_disk_is_a_verdict_on_the_file() -> None:
+    """The first page of a process's memory cannot be read: EIO, as from a failing disk."""
+    for read in (sniff, read_facts, read_image):
+        with pytest.raises(ImageRejected) as verdict:
+            read(Path("/proc/self/mem"))
+        assert verdict.value.code == RejectCode.DAMAGED_HEADER
+        assert "cannot be read" in verdict.value.reason
+
+
 def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.dcm")
     write_dicom(tmp_path / "a.dcm", PIXELS)

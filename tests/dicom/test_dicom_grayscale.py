@@ -11,8 +11,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
+from mammography.dicom.data_set import read_header
 from mammography.dicom.grayscale import Grayscale, grayscale_of
-from mammography.dicom.header import read_header
 from mammography.dicom.lut import read_lut
 from mammography.dicom.phantom.files import write_dicom
 from mammography.errors import ImageRejected

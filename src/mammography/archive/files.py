@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from mammography.dicom.header import ImageFacts, facts_of, looks_like_dicom, read_header
+from mammography.dicom.data_set import looks_like_dicom, read_header
+from mammography.dicom.header import ImageFacts, facts_of
 from mammography.errors import ImageRejected
 from mammography.vocabulary import RejectCode
 
@@ -153,10 +154,15 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, str]]:
             RejectCode.MISSING_FILE if missing else RejectCode.DAMAGED_HEADER,
             f"the file cannot be opened: {error.strerror}",
         ) from error
-    with file:
-        kind = _kind(path.name, file.read(144))
-        file.seek(0)
-        yield file, kind
+    try:
+        with file:
+            kind = _kind(path.name, file.read(144))
+            file.seek(0)
+            yield file, kind
+    except OSError as error:  # the disk or the network
+        raise ImageRejected(
+            RejectCode.DAMAGED_HEADER, f"the file cannot be read: {error.strerror}"
+        ) from error
 
 
 def _kind(name: str, head: bytes) -> str:

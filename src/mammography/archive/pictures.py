@@ -11,7 +11,7 @@ from mammography.archive.png import read_png_header, read_png_pixels
 from mammography.archive.tiff import read_tiff_header, read_tiff_pixels
 from mammography.dicom.codecs import decode_jpeg
 from mammography.dicom.codestream import Codestream, read_jpeg
-from mammography.dicom.colour import gray_of_rgb, gray_of_ybr
+from mammography.dicom.colour import first_component, gray_of_rgb
 from mammography.dicom.header import ImageFacts
 from mammography.dicom.parsing import parsing
 from mammography.dicom.pixels import StoredImage, check_size
@@ -92,4 +92,4 @@ def _gray_of_jpeg(stream: Codestream) -> NDArray[Any]:
         pixels = decode_jpeg(stream)
     if pixels.ndim == 2:
         return pixels
-    return gray_of_rgb(pixels) if stream.rgb else gray_of_ybr(pixels)
+    return gray_of_rgb(pixels) if stream.rgb else first_component(pixels)

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import imagecodecs
 from numpy.typing import NDArray
 
-from mammography.dicom.colour import gray_of_rgb
+from mammography.dicom.colour import first_component, gray_of_rgb
 from mammography.dicom.parsing import parsing
 from mammography.errors import ImageRejected
 from mammography.vocabulary import RejectCode
@@ -66,7 +66,7 @@ def read_png_pixels(file: BinaryIO, header: PngHeader) -> NDArray[Any]:
         pixels = imagecodecs.png_decode(data)
     if pixels.ndim == 2:
         return pixels
-    return pixels[..., 0] if header.gray else gray_of_rgb(pixels)
+    return first_component(pixels) if header.gray else gray_of_rgb(pixels)
 
 
 def _check_chunks(file: BinaryIO) -> None:

@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from mammography.dicom.colour import gray_of_rgb
+from mammography.dicom.colour import first_component, gray_of_rgb
 from mammography.dicom.parsing import parsing
 from mammography.errors import ImageRejected
 from mammography.vocabulary import RejectCode
@@ -123,7 +123,7 @@ def read_tiff_pixels(file: BinaryIO, header: TiffHeader) -> NDArray[Any]:
     if pixels.shape[:2] != shape:
         raise ImageRejected(RejectCode.MISMATCH, "TIFF pixels of another size than the header's")
     if pixels.ndim == 3 and header.gray:
-        pixels = pixels[..., 0]
+        pixels = first_component(pixels)
     elif pixels.ndim == 3:
         if pixels.dtype not in (np.uint8, np.uint16) or pixels.shape[2] < 3:
             raise ImageRejected(RejectCode.UNSUPPORTED, f"TIFF colours of {pixels.dtype}")

@@ -25,13 +25,15 @@ from mammography.vocabulary import RejectCode
 
 Pixels = NDArray[Any]
 
-#: Transfer syntaxes whose pixels are not compressed.
-NATIVE = {
-    "1.2.840.10008.1.2": "Implicit VR Little Endian",
-    "1.2.840.10008.1.2.1": "Explicit VR Little Endian",
-    "1.2.840.10008.1.2.1.99": "Deflated Explicit VR Little Endian",
-    "1.2.840.10008.1.2.2": "Explicit VR Big Endian",
-}
+#: Transfer syntaxes whose pixels are not compressed: implicit, explicit, deflated, big endian.
+NATIVE = frozenset(
+    {
+        "1.2.840.10008.1.2",
+        "1.2.840.10008.1.2.1",
+        "1.2.840.10008.1.2.1.99",
+        "1.2.840.10008.1.2.2",
+    }
+)
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 RLE = "1.2.840.10008.1.2.5"
 

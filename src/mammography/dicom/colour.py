@@ -28,8 +28,8 @@ def gray_of_rgb(pixels: NDArray[Any]) -> NDArray[Any]:
     return ((luma + 500) // 1000).astype(pixels.dtype)
 
 
-def gray_of_ybr(pixels: NDArray[Any]) -> NDArray[Any]:
-    """The first component of YCbCr pixels, which is the luma of BT.601 by definition."""
+def first_component(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The first component: the luma of YCbCr, by definition that of BT.601, or gray."""
     return np.ascontiguousarray(pixels[..., 0])
 
 

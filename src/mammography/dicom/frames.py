@@ -20,7 +20,7 @@ from mammography.dicom.codecs import (
     decode_rle,
 )
 from mammography.dicom.codestream import Codestream
-from mammography.dicom.colour import RGB_LIKE, gray_of_palette, gray_of_rgb, gray_of_ybr
+from mammography.dicom.colour import RGB_LIKE, first_component, gray_of_palette, gray_of_rgb
 from mammography.dicom.description import MONOCHROME, PixelDescription, describe
 from mammography.dicom.fragments import CompressedFrames
 from mammography.dicom.header import ImageFacts
@@ -39,7 +39,7 @@ class Frames:
 
     Args:
         header: The data set without pixels.
-        stream: At the pixel element, as `mammography.dicom.header.read_header` leaves it.
+        stream: At the pixel element, as `mammography.dicom.data_set.read_header` leaves it.
         facts: The header's facts; their size has been found reasonable.
         reduce: How often wavelet codestreams are halved.
 
@@ -119,7 +119,7 @@ class Frames:
             return gray_of_palette(values, self._header)
         if values.ndim == 2:
             return values
-        return gray_of_rgb(values) if rgb else gray_of_ybr(values)
+        return gray_of_rgb(values) if rgb else first_component(values)
 
 
 def _check_agreement(stream: Codestream, how: PixelDescription) -> None:

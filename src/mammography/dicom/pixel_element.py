@@ -42,7 +42,7 @@ def read_pixel_element(stream: Stream, order: str) -> PixelElement:
     """Read tag, VR and length of the element at a stream's position.
 
     Args:
-        stream: Where `mammography.dicom.header.read_header` left it.
+        stream: Where `mammography.dicom.data_set.read_header` left it.
         order: "<" or ">", the byte order.
 
     Raises:

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from mammography.dicom.data_set import read_header
 from mammography.dicom.frames import Frames
 from mammography.dicom.grayscale import Grayscale, grayscale_of
-from mammography.dicom.header import facts_of, number_at, read_header
+from mammography.dicom.header import facts_of, number_at
 from mammography.errors import ImageRejected
 from mammography.vocabulary import RejectCode
 
