@@ -219,12 +219,6 @@ class Embed:
             log.warning("The encoder is untrained (--weights random): its features mean little.")
         return recipe, info, backend
 
-    @property
-    def _workers(self) -> int:
-        from mammography.archive.workers import cores
-
-        return cores() if self.num_workers == "auto" else self.num_workers
-
     def _manifest(self) -> Manifest:
         """The archive joined with its table; rejects are saved even where nothing is left."""
         from mammography.archive.manifest import EmptyManifestError, build_manifest
@@ -237,7 +231,7 @@ class Embed:
                 id_column=self.id_column,
                 dialect=self.dialect,
                 class5=self.class5,
-                workers=self._workers,
+                workers=options.workers_of(self),
                 exclude=[self.outdir],
             )
         except EmptyManifestError as error:
@@ -307,7 +301,7 @@ class Embed:
                 target,
                 recipe,
                 backend,
-                workers=self._workers,
+                workers=options.workers_of(self),
                 max_pixels=self.max_pixels,
                 progress=advance,
             )

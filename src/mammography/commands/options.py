@@ -74,6 +74,13 @@ Dialect = Annotated[
 Limit = Annotated[int | None, _help("Take only this many images, the first by path.", "all")]
 
 
+def workers_of(command: Any) -> int:
+    """How many processes a command's --num-workers asks for."""
+    from mammography.archive.workers import cores
+
+    return cores() if command.num_workers == "auto" else int(command.num_workers)
+
+
 def recipe_of(command: Any) -> Recipe:
     """The recipe that a command's options ask for.
 

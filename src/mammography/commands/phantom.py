@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from mammography.commands import options
 from mammography.errors import ImageRejected, MammographyError, UsageError
 
 if TYPE_CHECKING:
@@ -135,11 +136,11 @@ class Phantom:
         from rich.console import Console
         from rich.progress import track
 
-        from mammography.archive.workers import cores, over_items
+        from mammography.archive.workers import over_items
 
         results = []
         for _, result in track(
-            over_items(work, items, cores() if self.num_workers == "auto" else self.num_workers),
+            over_items(work, items, options.workers_of(self)),
             description="writing",
             total=len(items),
             console=Console(stderr=True),

@@ -112,7 +112,7 @@ class Scan:
                 id_column=self.id_column,
                 dialect=self.dialect,
                 class5="drop",
-                workers=self._workers,
+                workers=options.workers_of(self),
                 exclude=[self.outdir] if self.outdir else [],
             )
         except EmptyManifestError as error:
@@ -132,12 +132,6 @@ class Scan:
         if summary.exists() and json.loads(summary.read_text("utf-8")).get("exit_code") != 2:
             raise StoreError(f"{outdir} holds an earlier scan; choose another --outdir.")
 
-    @property
-    def _workers(self) -> int:
-        from mammography.archive.workers import cores
-
-        return cores() if self.num_workers == "auto" else self.num_workers
-
     def _undecodable(self, manifest: Manifest) -> dict[str, ImageRejected]:
         """Why, for every image of the manifest whose pixels cannot be had."""
         from rich.console import Console
@@ -147,7 +141,7 @@ class Scan:
 
         work = partial(_check, self.dicom_root, self.max_pixels)
         verdicts = track(
-            over_items(work, manifest.frame["path"].to_list(), self._workers),
+            over_items(work, manifest.frame["path"].to_list(), options.workers_of(self)),
             description="decoding",
             total=manifest.frame.height,
             console=Console(stderr=True),
