@@ -19,13 +19,13 @@ from PIL import Image
 
 from mammography.analysis.projection import Projection
 from mammography.report.figures import (
-    NOMINAL,
     Panel,
     draw_projection,
     draw_steps,
     projection_figure,
     steps_figure,
 )
+from mammography.report.page import NOMINAL
 
 DENSITIES = ["A  almost entirely fatty", "B  scattered", "C  heterogeneous", "D  extremely dense"]
 WARNING = (

@@ -1,51 +1,35 @@
-"""Figures for papers and logs: maps of feature vectors, and the steps of a recipe.
-
-Drawn on Agg canvases of their own, never through pyplot, so that a notebook's backend and style
-neither change nor matter. Equal input gives equal bytes. Positions are in inches from the lower
-left corner.
-"""
+"""Figures for papers and logs: maps of feature vectors, and the steps of a recipe."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from mammography.analysis.projection import Projection
-from mammography.runs import RESEARCH_ONLY, written_whole
-
-DPI = 200
-WIDTH = 8.0  # 1,600 pixels
-MARGIN = 0.3
-
-#: Okabe & Ito's colours (2008), told apart with every common colour vision, each with a marker
-#: and the factor that makes the marker's area look like the others'.
-NOMINAL = (
-    ("#0072B2", "o", 1.0),
-    ("#E69F00", "s", 0.85),
-    ("#009E73", "^", 1.1),
-    ("#CC79A7", "D", 0.75),
-    ("#56B4E9", "v", 1.1),
-    ("#D55E00", "P", 1.15),
-    ("#000000", "X", 1.1),
-    ("#F0E442", "*", 1.6),
+from mammography.report.page import (
+    FAINT,
+    GRAY,
+    GRID,
+    MARGIN,
+    NOMINAL,
+    WIDTH,
+    axes_at,
+    blank,
+    header,
+    own_style,
+    save,
+    write,
 )
-
-INK, GRAY, FAINT = "#222222", "#6b6b6b", "#b5b5b5"
-AMBER, PALE_AMBER, BROWN = "#E69F00", "#fff6de", "#5c4000"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,26 +59,6 @@ class _Group:
     zorder: int = 2
 
 
-@contextmanager
-def _own_style() -> Iterator[None]:
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(
-            {
-                "font.size": 9,
-                "text.color": INK,
-                "text.parse_math": False,  # a $ in a user's label is a $
-                "axes.edgecolor": FAINT,
-                "axes.labelcolor": INK,
-                "xtick.color": GRAY,
-                "ytick.color": GRAY,
-                "xtick.labelsize": 8,
-                "ytick.labelsize": 8,
-            }
-        )
-        yield
-
-
 def projection_figure(
     path: Path,
     projection: Projection,
@@ -106,10 +70,10 @@ def projection_figure(
     ordered: bool = False,
 ) -> None:
     """Write a map as a PNG, 1,600 pixels wide. Arguments and errors as in `draw_projection`."""
-    _save(path, draw_projection(projection, labels, class_order, title, warning, ordered=ordered))
+    save(path, draw_projection(projection, labels, class_order, title, warning, ordered=ordered))
 
 
-@_own_style()
+@own_style()
 def draw_projection(
     projection: Projection,
     labels: Sequence[str | None],
@@ -141,11 +105,11 @@ def draw_projection(
     if unknown := {label for label in labels if label is not None}.difference(class_order):
         raise ValueError(f"these labels are not in class_order: {sorted(unknown)}")
     groups = _groups(labels, class_order, ordered)
-    figure = _blank(height=6.3)
-    top = _header(figure, title, _made_with(projection), warning)
+    figure = blank(height=6.3)
+    top = header(figure, title, _made_with(projection), warning)
     has_units = projection.explained_variance is not None
     left, bottom, legend_left = (0.8, 0.72, 5.8) if has_units else (MARGIN, 0.4, 5.8)
-    axes = _axes(figure, left, bottom, legend_left - 0.25 - left, top - bottom)
+    axes = axes_at(figure, left, bottom, legend_left - 0.25 - left, top - bottom)
     _scatter(axes, projection, groups)
     _label_axes(axes, projection)
     _legend(figure, groups, legend_left, top)
@@ -230,12 +194,12 @@ def _label_axes(axes: Axes, projection: Projection) -> None:
     axes.set_ylabel(f"PC 2 ({second:.1f} %)")
     axes.locator_params(nbins=6)
     axes.set_axisbelow(True)
-    axes.grid(color="#ececec", linewidth=0.6)
+    axes.grid(color=GRID, linewidth=0.6)
 
 
 def _legend(figure: Figure, groups: Sequence[_Group], left: float, top: float) -> None:
     """A column of markers, names and counts; matplotlib's own drops names that begin with _."""
-    axes = _axes(figure, left, 0, WIDTH - left, top)
+    axes = axes_at(figure, left, 0, WIDTH - left, top)
     axes.set(xlim=(0, WIDTH - left), ylim=(0, top))
     axes.axis("off")
     names = [textwrap.wrap(group.name, 25, max_lines=2, placeholder=" …") for group in groups]
@@ -250,65 +214,12 @@ def _legend(figure: Figure, groups: Sequence[_Group], left: float, top: float) -
         y -= 1.5 * line_height
 
 
-def _blank(height: float) -> Figure:
-    """A white page with the notice at its foot."""
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
-    FigureCanvasAgg(figure)
-    _write(figure, WIDTH - MARGIN, 0.16, RESEARCH_ONLY, ha="right", fontsize=7, color=GRAY)
-    return figure
-
-
-def _header(figure: Figure, title: str, subtitle: str | None, warning: str | None) -> float:
-    """Write what stands above the figure's body, and return the height where the body begins."""
-    y = figure.get_figheight() - 0.4
-    for line in textwrap.wrap(title, 60):
-        _write(figure, MARGIN, y, line, fontsize=13, fontweight="bold")
-        y -= 0.25
-    if subtitle:
-        _write(figure, MARGIN, y, subtitle, color=GRAY)
-        y -= 0.2
-    if warning:
-        lines = textwrap.wrap(warning, 98)
-        y -= 0.18 * len(lines) + 0.14
-        _band(figure, y, lines)
-        y -= 0.1
-    return y
-
-
-def _band(figure: Figure, bottom: float, lines: Sequence[str]) -> None:
-    """A warning on a pale ground with a stripe at its left."""
-    width, height = WIDTH - 2 * MARGIN, 0.18 * len(lines) + 0.14
-    for band_width, colour in ((width, PALE_AMBER), (0.06, AMBER)):
-        band = Rectangle((MARGIN, bottom), band_width, height, color=colour, lw=0)
-        band.set_transform(figure.dpi_scale_trans)
-        figure.add_artist(band)
-    for number, line in enumerate(lines):
-        y = bottom + height - 0.2 - 0.18 * number
-        _write(figure, MARGIN + 0.2, y, line, color=BROWN, fontsize=8.5, weight="bold")
-
-
-def _write(figure: Figure, x: float, y: float, words: str, **style: Any) -> None:
-    figure.text(x, y, words, transform=figure.dpi_scale_trans, **style)
-
-
-def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    page_height = figure.get_figheight()
-    return figure.add_axes(
-        (left / WIDTH, bottom / page_height, width / WIDTH, height / page_height)
-    )
-
-
-def _save(path: Path, figure: Figure) -> None:
-    with _own_style(), written_whole(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
-
-
 def steps_figure(path: Path, panels: Sequence[Panel], title: str) -> None:
     """Write images and their histograms as a PNG, 1,600 pixels wide, as in `draw_steps`."""
-    _save(path, draw_steps(panels, title))
+    save(path, draw_steps(panels, title))
 
 
-@_own_style()
+@own_style()
 def draw_steps(panels: Sequence[Panel], title: str) -> Figure:
     """Draw up to four images in one row, more in two, each above the histogram of its values.
 
@@ -329,15 +240,15 @@ def draw_steps(panels: Sequence[Panel], title: str) -> Figure:
     caption_height = 0.16 * max(map(len, captions)) + 0.26
     row_height = caption_height + width * max(ratios) + 1.0
     n_rows = math.ceil(len(panels) / n_columns)
-    figure = _blank(height=n_rows * row_height + 0.75)
-    top = _header(figure, title, None, None)
+    figure = blank(height=n_rows * row_height + 0.75)
+    top = header(figure, title, None)
     for number, panel in enumerate(panels):
         row, column = divmod(number, n_columns)
         left, y = MARGIN + column * (width + gap), top - row * row_height
         _caption(figure, left, y, captions[number], panel)
         y -= caption_height + width * ratios[number]
-        _image(_axes(figure, left, y, width, width * ratios[number]), panel)
-        _histogram(_axes(figure, left, y - 0.52, width, 0.45), panel)
+        _image(axes_at(figure, left, y, width, width * ratios[number]), panel)
+        _histogram(axes_at(figure, left, y - 0.52, width, 0.45), panel)
     return figure
 
 
@@ -345,10 +256,10 @@ def _caption(figure: Figure, left: float, top: float, lines: Sequence[str], pane
     """What was done, and the size of the image that came out."""
     y = top - 0.12
     for line in lines:
-        _write(figure, left, y, line)
+        write(figure, left, y, line)
         y -= 0.16
     rows, columns = panel.image.shape
-    _write(figure, left, y, f"{columns} × {rows} pixels", fontsize=7.5, color=GRAY)
+    write(figure, left, y, f"{columns} × {rows} pixels", fontsize=7.5, color=GRAY)
 
 
 def _image(axes: Axes, panel: Panel) -> None:
