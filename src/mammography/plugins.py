@@ -1,4 +1,4 @@
-"""Finding label dialects, recipes and encoders by name: our own, and those of entry points.
+"""Finding label dialects, recipes, encoders and objectives by name: our own, and those of entry points.
 
 A plugin is a module-level object. Ours are the modules of one package, each holding an object
 called ``PLUGIN``; an outsider's distribution names its object in the entry-point group
@@ -21,6 +21,7 @@ PACKAGES = {
     "dialects": "mammography.archive.labels",
     "recipes": "mammography.preprocess.recipes",
     "encoders": "mammography.encoders.families",
+    "objectives": "mammography.training.objectives",
 }
 
 

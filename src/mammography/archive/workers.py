@@ -35,10 +35,14 @@ _COMMAND = (
     "import sys; sys.path[:] = sys.argv[1:]\nfrom mammography.archive.workers import serve; serve()"
 )
 
-#: One thread a worker: the workers themselves are the parallelism.
-_SINGLE_THREADED = {
-    f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA", "VECLIB")
-} | {"POLARS_MAX_THREADS": "1"}
+#: One thread a worker: the workers themselves are the parallelism. And memory that one image gave
+#: back serves the next, in huge pages: asking the system anew costs a tenth of a JPEG 2000 decode.
+_ENVIRONMENT = {
+    **{f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA", "VECLIB")},
+    "POLARS_MAX_THREADS": "1",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824"
+    ":glibc.malloc.trim_threshold=1073741824",
+}
 
 
 class WorkerError(MammographyError):
@@ -187,7 +191,7 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=complaints,
-            env=os.environ | _SINGLE_THREADED,
+            env=os.environ | _ENVIRONMENT,
             start_new_session=True,  # Ctrl-C is the parent's business
         )
         self._questions = cast(IO[bytes], self._process.stdin)

@@ -26,6 +26,9 @@ class Architecture:
         adapt: Rewrites the keys of a file in an older layout of the same network.
         mean: What the published weights expect to be subtracted.
         std: What they expect to be divided by.
+        last_block: Names of the modules, in the network without its classifier, that are trained
+            when only the last block is: that block and what follows it. None where the network has
+            no such thing.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Architecture:
     adapt: Callable[[StateDict], StateDict] = lambda state: state
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    last_block: Callable[[nn.Module], tuple[str, ...]] | None = None
 
 
 class Family(ABC):

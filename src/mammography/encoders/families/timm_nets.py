@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,7 @@ class TimmNets(Family):
             fetch=partial(_fetch, model, config),
             mean=_of_rgb(config.mean),
             std=_of_rgb(config.std),
+            last_block=_last_block,
         )
 
 
@@ -90,6 +92,34 @@ def _build(model: str, options: dict[str, Any]) -> nn.Module:
 def _headless(network: nn.Module) -> nn.Module:
     network.reset_classifier(0)  # type: ignore[operator]
     return network
+
+
+def _last_block(network: nn.Module) -> tuple[str, ...]:
+    """The last of timm's own groups of layers that is more than a normalisation, to the end."""
+    from timm.models import group_parameters
+
+    matcher = getattr(network, "group_matcher", None)
+    if matcher is None:
+        raise UsageError(f"timm does not say what the last block of {type(network).__name__} is.")
+    groups = list(group_parameters(network, matcher(coarse=True)).values())
+    parameters = dict(network.named_parameters())
+    last: set[str] = set()
+    for group in reversed(groups):
+        last.update(group)
+        if any(parameters[name].ndim > 1 for name in group):
+            break
+    return tuple(_modules_of(network, last))
+
+
+def _modules_of(network: nn.Module, names: set[str], prefix: str = "") -> Iterator[str]:
+    """The outermost modules that have parameters and none but the named ones."""
+    for child, module in network.named_children():
+        path = f"{prefix}{child}"
+        own = {f"{path}.{name}" for name, _ in module.named_parameters()}
+        if own and own <= names:
+            yield path
+        elif own & names:
+            yield from _modules_of(module, names, f"{path}.")
 
 
 def _fetch(model: str, config: PretrainedCfg) -> tuple[Path, WeightsRecord]:

@@ -18,12 +18,23 @@ from mammography.encoders.weights import StateDict, renamed
 from mammography.errors import WeightsError, WeightsUnavailableError
 from mammography.runs import sha256_of_file
 
-#: Name to (attribute of the classifier, published weights).
+#: Name to (attribute of the classifier, published weights, last block and what follows it).
 _NETS = {
-    "resnet50": ("fc", models.ResNet50_Weights.IMAGENET1K_V2),
-    "densenet121": ("classifier", models.DenseNet121_Weights.IMAGENET1K_V1),
-    "efficientnet_b0": ("classifier", models.EfficientNet_B0_Weights.IMAGENET1K_V1),
+    "resnet50": ("fc", models.ResNet50_Weights.IMAGENET1K_V2, ("layer4",)),
+    "densenet121": (
+        "classifier",
+        models.DenseNet121_Weights.IMAGENET1K_V1,
+        ("features.denseblock4", "features.norm5"),
+    ),
+    "efficientnet_b0": (
+        "classifier",
+        models.EfficientNet_B0_Weights.IMAGENET1K_V1,
+        ("features.7", "features.8"),
+    ),
 }
+
+#: The same networks as other programs of the field write them.
+_ALSO_CALLED = {"efficientnetb0": "efficientnet_b0"}
 
 #: Seconds that the server may stay silent.
 _TIMEOUT = 20.0
@@ -36,15 +47,17 @@ class TorchvisionNets(Family):
 
     def architecture(self, name: str) -> Architecture | None:
         """See `Family.architecture`."""
+        name = _ALSO_CALLED.get(name, name)
         if name not in _NETS:
             return None
-        classifier, weights = _NETS[name]
+        classifier, weights, last_block = _NETS[name]
         return Architecture(
             name=name,
             build=partial(models.get_model, name, weights=None),
             headless=partial(_without, classifier),
             fetch=partial(fetch, weights.url, weights.name),
             adapt=_undotted if name.startswith("densenet") else lambda state: state,
+            last_block=lambda network: last_block,
         )
 
 

@@ -1,0 +1,1 @@
+"""Training networks: data, objectives, one module per task, the trainer."""

@@ -1,0 +1,1 @@
+"""What a classifier is trained for, one small module each; see `mammography.training.objective`."""
