@@ -39,7 +39,7 @@ _SCORES: tuple[_Curve, ...] = (
     ("train_acc", "training accuracy", _ORANGE, "--"),
     ("val_acc", "accuracy", _BLUE, "-"),
     ("val_bal_acc_adj", "bal_acc_adj", INK, "-"),
-    ("val_kappa", "kappa", _GREEN, "-."),
+    ("val_kappa", "quadratic kappa", _GREEN, "-."),
 )
 _RATES: tuple[_Curve, ...] = (
     ("learning_rate", "head", _BLUE, "-"),
@@ -84,21 +84,23 @@ def draw_confusion(
     true, predicted, total = counts.sum(axis=1), counts.sum(axis=0), int(counts.sum())
     shares = counts / np.maximum(true, 1)[:, None]
     figure = blank(height=2.15 + min(1.1 * size, 5.0))
-    right = f"{np.trace(counts) / total:.1%} right" if total else "none right"
-    subtitle = f"{total:,} images, {right.replace('%', ' %')}  ·  per cent of the true class, count"
+    right = f"{100 * np.trace(counts) / max(total, 1):.1f} % right"
+    subtitle = (
+        f"{total:,} images, {right}  ·  in each cell: share of the true class, number of images"
+    )
     top = header(figure, title, subtitle, warning) - 0.1
     axes = axes_at(figure, 1.75, 1.1, 5.2, top - 1.1)
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     _cells(axes, counts, shares)
     axes.set_yticks(range(size), _counted(names, true, 18))
-    axes.set_xticks(range(size), _counted(names, predicted, max(52 // size, 4)))
+    axes.set_xticks(range(size), _counted(names, predicted, max(72 // size, 4)))
     axes.tick_params(length=0, labelcolor=INK, labelsize=9 if size <= 6 else 7)
     axes.set_ylabel("true class", color=GRAY)
     axes.set_xlabel("predicted class", color=GRAY)
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(picture, cax=axes_at(figure, 7.12, 1.1, 0.12, top - 1.1))
     bar.set_ticks([0, 0.5, 1], labels=["0 %", "50 %", "100 %"])
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return figure
 
 
@@ -121,7 +123,7 @@ def _cells(axes: Axes, counts: npt.NDArray[np.integer], shares: npt.NDArray[np.f
     for row, column in np.ndindex(size, size):
         share, count = shares[row, column], counts[row, column]
         words = f"{100 * share:.0f} %" if counts[row].any() else "–"
-        style: dict[str, Any] = {"ha": "center", "color": "white" if share > 0.55 else INK}
+        style: dict[str, Any] = {"ha": "center", "color": "white" if share > 0.7 else INK}
         bold = "bold" if row == column else "normal"
         axes.text(column, row - 0.03, words, va="bottom", size=large, weight=bold, **style)
         axes.text(column, row + 0.06, f"{count:,}", va="top", size=0.7 * large, **style)
@@ -168,16 +170,18 @@ def draw_reliability(
     accuracy = np.array([each["accuracy"] for each in filled], dtype=np.float64)
     figure = blank(height=5.1)
     after = "" if ece_after is None else f", {ece_after:.3f} after temperature scaling"
-    subtitle = f"{count.sum():,} images  ·  expected calibration error {ece:.3f}{after}"
+    subtitle = (
+        f"{count.sum():,} images  ·  expected calibration error {ece:.3f}{after}  ·  95 % intervals"
+    )
     top = header(figure, title, subtitle, warning) - 0.15
     side = top - 0.85
     axes = axes_at(figure, 0.85, 0.85, side, side)
     axes.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle="--", zorder=1)
     low, high = _wilson(accuracy, count)
     axes.vlines(confidence, low, high, color=_BLUE, linewidth=1.2)
-    axes.plot(confidence, accuracy, "o-", color=_BLUE, linewidth=1.5, markersize=5)
-    axes.text(0.03, 0.96, "less sure than right", color=GRAY, size=8, va="top")
-    axes.text(0.97, 0.04, "surer than right", color=GRAY, size=8, ha="right")
+    axes.plot(confidence, accuracy, "o-", color=_BLUE, linewidth=1.5, markersize=5, clip_on=False)
+    axes.text(0.03, 0.96, "underconfident", color=GRAY, size=8, va="top")
+    axes.text(0.97, 0.04, "overconfident", color=GRAY, size=8, ha="right")
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
     _plain(axes)
     left = 0.85 + side + 0.75
@@ -232,22 +236,24 @@ def draw_training(
     """
     epochs = np.array(history["epoch"], dtype=np.int64)
     figure = blank(height=5.3)
-    subtitle = f"{len(epochs)} epochs; the weights of epoch {best_epoch} were kept (dotted line)"
+    subtitle = f"the weights of epoch {best_epoch} of {epochs[-1]} were kept (dotted line)"
     top = header(figure, title, subtitle, warning) - 0.35
-    width, left = 3.25, WIDTH - MARGIN - 3.25
+    width, left = 3.1, WIDTH - MARGIN - 3.1
     losses = axes_at(figure, 0.75, 2.45, width, top - 2.45)
     rates = axes_at(figure, 0.75, 0.85, width, 1.0)
     scores = axes_at(figure, left, 0.85, width, top - 0.85)
     drawn = _curves(losses, epochs, history, _LOSSES)
     losses.set(ylim=(0, 1.05 * max(drawn, default=1.0)), ylabel="loss")
     drawn = _curves(scores, epochs, history, _SCORES)
-    scores.set(ylim=(min([0.0, *drawn]), 1), ylabel="score", xlabel="epoch")
+    scores.set(ylim=(min([0.0, *drawn]) - 0.02, 1.02), ylabel="score", xlabel="epoch")
     _logarithmic(rates, _curves(rates, epochs, history, _RATES))
     rates.set(ylabel="learning rate", xlabel="epoch")
     for axes in (losses, rates, scores):
         axes.axvline(best_epoch, color=GRAY, linewidth=1, linestyle=":", zorder=1)
         axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.xaxis.set_major_locator(
+            MaxNLocator(8, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1)
+        )
         _plain(axes)
     return figure
 
@@ -276,6 +282,7 @@ def _curves(
         fontsize=8,
         borderaxespad=0.2,
         columnspacing=1.2,
+        handlelength=2.6,
     )
     return drawn
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -16,7 +15,6 @@ from matplotlib.figure import Figure
 from mammography.explain.examples import CamExample
 from mammography.report.page import (
     DPI,
-    FAINT,
     GRAY,
     INK,
     MARGIN,
@@ -31,19 +29,18 @@ from mammography.report.page import (
     write,
 )
 
-#: Up to two examples side by side.
-_Row = tuple[CamExample | None, CamExample | None]
+#: The examples of one line of the page; None where there is nothing to show.
+_Row = list[CamExample | None]
 
 _PAGE_HEIGHT = 10.6  # with 8 inches of width, it fits A4 and Letter
 _HEAD = 1.55  # title, headings and notice
 _WORDS = 0.45  # below each picture
 _LEAST_ROW = 1.6
 _LEFT = MARGIN + 0.3  # right of the class names
-_GAP = 0.25  # between the two columns
-_PAIR = (WIDTH - MARGIN - _LEFT - _GAP) / 2
-_PICTURE = (_PAIR - 0.04) / 2
-_COLUMNS = (_LEFT, _LEFT + _PAIR + _GAP)
+_GAP = 0.2
+_SIDE = (WIDTH - MARGIN - _LEFT - _GAP) / 2  # correct ones, and wrong ones
 _WRONG = NOMINAL[5][0]
+_MAP = colormaps["inferno"]
 
 
 def gradcam_figure(
@@ -60,7 +57,7 @@ def gradcam_figure(
 
 @own_style()
 def draw_gradcam(examples: Sequence[CamExample], title: str, warning: str | None = None) -> Figure:
-    """Draw each image beside itself under its map: a block per class, right beside wrong.
+    """Draw each image beside itself under its map: a block per class, correct beside wrong.
 
     The page is at most 10.6 inches high. Examples for which there is no room are left out, the
     last of each class first, and the subtitle says how many are shown.
@@ -78,63 +75,106 @@ def draw_gradcam(examples: Sequence[CamExample], title: str, warning: str | None
         raise ValueError("there is no example to draw")
     blocks = _blocks(examples)
     rows = [row for block in blocks.values() for row in block]
+    pitch = (2 * _SIDE + 2 * _GAP) / len(rows[0])
     highest = max(example.image.shape[0] / example.image.shape[1] for example in examples)
-    row_height = min(_PICTURE * highest + _WORDS, (_PAGE_HEIGHT - _HEAD) / len(rows))
-    figure = blank(height=_HEAD + row_height * len(rows))
+    row_height = (pitch - _GAP) / 2 * highest + _WORDS
+    figure = blank(height=min(_HEAD + row_height * len(rows), _PAGE_HEIGHT))
     shown = sum(example is not None for row in rows for example in row)
     share = "" if shown == len(examples) else f"; {shown} of {len(examples)} examples"
     subtitle = f"Grad-CAM of the predicted class, each map scaled to its own maximum{share}"
     y = header(figure, title, subtitle, warning) - 0.1
-    _colour_bar(figure, y)
-    if set(blocks) != {None}:
-        for left, words in zip(_COLUMNS, ("right", "wrong"), strict=True):
-            write(figure, left, y, words, weight="bold", color=INK if words == "right" else _WRONG)
+    _headings(figure, y, labelled=set(blocks) != {None})
     y -= 0.12
+    row_height = min(row_height, (y - 0.3) / len(rows))
     for name, block in blocks.items():
-        middle = y - (row_height * len(block) - _WORDS) / 2
-        style = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 10}
-        write(figure, MARGIN + 0.08, middle, _short(name or "", 28), weight="bold", **style)
+        _class_name(figure, y - (row_height * len(block) - _WORDS) / 2, name)
         for row in block:
-            for left, example in zip(_COLUMNS, row, strict=True):
+            for number, example in enumerate(row):
                 if example is not None:
-                    _example(figure, left, y, row_height - _WORDS, example)
-                elif name is not None and row is block[0]:
-                    write(figure, left, y - 0.2, "no example", color=FAINT)
+                    box = (_LEFT + number * pitch, y, pitch - _GAP, row_height - _WORDS)
+                    _example(figure, box, example)
+            if name is not None and row is block[0]:
+                _absent(figure, y - 0.2, row)
             y -= row_height
     return figure
 
 
 def _blocks(examples: Sequence[CamExample]) -> dict[str | None, list[_Row]]:
-    """The rows of each class that there is room for."""
-    classes = list(dict.fromkeys(example.true for example in examples))
-    room = int((_PAGE_HEIGHT - _HEAD) / _LEAST_ROW / len(classes))
+    """The lines of each class that there is room for: correct ones first, then wrong ones."""
+    by_class: dict[str | None, tuple[list[CamExample], list[CamExample]]] = {}
+    for example in examples:
+        correct, wrong = by_class.setdefault(example.true, ([], []))
+        (correct if example.correct or example.true is None else wrong).append(example)
+    most = max(len(side) for sides in by_class.values() for side in sides)
+    abreast = min(most, 2)
+    room = max(int((_PAGE_HEIGHT - _HEAD) / _LEAST_ROW / len(by_class)), 1)
     blocks: dict[str | None, list[_Row]] = {}
-    for name in classes:
-        members = [example for example in examples if example.true == name]
+    for name, (correct, wrong) in by_class.items():
         if name is None:
-            left, right = members[0::2], members[1::2]
+            rows = _lines(correct, 2 * abreast)
         else:
-            left = [example for example in members if example.correct]
-            right = [example for example in members if not example.correct]
-        blocks[name] = list(zip_longest(left, right))[: max(room, 1)]
+            sides = zip_longest(_lines(correct, abreast), _lines(wrong, abreast))
+            nothing: _Row = [None] * abreast
+            rows = [(left or nothing) + (right or nothing) for left, right in sides]
+        blocks[name] = rows[:room]
     return blocks
 
 
-def _example(figure: Figure, left: float, top: float, height: float, example: CamExample) -> None:
-    """One image, the same under its map, and what the model said."""
+def _lines(examples: Sequence[CamExample], length: int) -> list[_Row]:
+    """Examples in lines of one length, the last of them filled up with None."""
+    filled = [*examples, *[None] * (-len(examples) % length)]
+    return [filled[start : start + length] for start in range(0, len(filled), length)]
+
+
+def _headings(figure: Figure, y: float, *, labelled: bool) -> None:
+    """What stands left and right, and what the map's colours mean."""
+    if labelled:
+        write(figure, _LEFT, y, "correct", weight="bold")
+        write(figure, _LEFT + _SIDE + _GAP, y, "wrong", weight="bold", color=_WRONG)
+    axes = axes_at(figure, WIDTH - MARGIN - 1.32, y, 1.0, 0.09)
+    axes.imshow(np.linspace(0, 1, 256)[None], cmap=_MAP, aspect="auto")
+    axes.axis("off")
+    write(figure, WIDTH - MARGIN - 1.37, y, "low", ha="right", color=GRAY, fontsize=7.5)
+    write(figure, WIDTH - MARGIN, y, "high", ha="right", color=GRAY, fontsize=7.5)
+
+
+def _class_name(figure: Figure, y: float, name: str | None) -> None:
+    words, x = _short(name or "", 28), MARGIN + 0.08
+    write(figure, x, y, words, rotation=90, ha="center", va="center", fontsize=10, weight="bold")
+
+
+def _absent(figure: Figure, y: float, row: _Row) -> None:
+    """Say it where a class has no correct example, or no wrong one."""
+    half = len(row) // 2
+    for side, left in ((row[:half], _LEFT), (row[half:], _LEFT + _SIDE + _GAP)):
+        if side == [None] * half:
+            write(figure, left, y, "no example", color=GRAY)
+
+
+def _example(figure: Figure, box: tuple[float, float, float, float], example: CamExample) -> None:
+    """One image, the same under its map, and what the model said.
+
+    Args:
+        figure: The page.
+        box: Left and top end, width of both pictures and height of each.
+        example: What to draw.
+    """
+    left, top, room, height = box
     rows, columns = example.image.shape
-    scale = min(_PICTURE / columns, height / rows)
+    scale = min((room - 0.04) / 2 / columns, height / rows)
     width, height = scale * columns, scale * rows
     gray = _at_size(example.image, width, height)
     heat = _at_size(example.heat, width, height)
-    for number, picture in enumerate((np.repeat(gray[..., None], 3, axis=2), overlay(gray, heat))):
+    for number, picture in enumerate((overlay(gray, 0 * heat), overlay(gray, heat))):
         axes = axes_at(figure, left + number * (width + 0.04), top - height, width, height)
         axes.imshow(picture, interpolation="antialiased", aspect="auto")
         axes.axis("off")
     colour = _WRONG if example.true is not None and not example.correct else INK
-    said = f"predicted {_short(example.predicted, 30)}, {100 * example.probability:.0f} %"
-    write(figure, left, top - height - 0.15, said, color=colour, fontsize=8.5)
-    write(figure, left, top - height - 0.28, _short(example.caption, 62), color=GRAY, fontsize=7)
+    probability = f", {100 * example.probability:.0f} %"
+    said = _short(f"predicted {example.predicted}", int(room / 0.068) - len(probability))
+    write(figure, left, top - height - 0.15, said + probability, color=colour, fontsize=8.5)
+    caption = _short(example.caption, int(room / 0.058))
+    write(figure, left, top - height - 0.28, caption, color=GRAY, fontsize=7)
 
 
 def overlay(
@@ -150,7 +190,7 @@ def overlay(
         (rows, columns, 3), 0-1: where there is no heat, the image itself.
     """
     weight = 0.7 * np.asarray(heat, dtype=np.float64)[..., None]
-    mixed = (1 - weight) * gray[..., None] + weight * colormaps["inferno"](heat)[..., :3]
+    mixed = (1 - weight) * gray[..., None] + weight * _MAP(heat)[..., :3]
     return np.clip(mixed, 0, 1)
 
 
@@ -164,15 +204,5 @@ def _at_size(
     return np.clip(cv2.resize(plain, size, interpolation=cv2.INTER_AREA), 0, 1)
 
 
-def _colour_bar(figure: Figure, y: float) -> None:
-    """What the map's colours mean, at the right of the headings."""
-    axes = axes_at(figure, WIDTH - MARGIN - 1.45, y, 1.0, 0.09)
-    axes.imshow(np.linspace(0, 1, 256)[None], cmap="inferno", aspect="auto")
-    axes.axis("off")
-    style = {"color": GRAY, "fontsize": 7.5}
-    write(figure, WIDTH - MARGIN - 1.5, y, "low", ha="right", **style)
-    write(figure, WIDTH - MARGIN, y, "high", ha="right", **style)
-
-
 def _short(words: str, width: int) -> str:
-    return textwrap.shorten(words, width, placeholder=" …")
+    return words if len(words) <= width else f"{words[: width - 1].rstrip()}…"
