@@ -32,6 +32,10 @@ class WeightsUnavailableError(WeightsError):
     """Weights that would have to be downloaded and cannot be."""
 
 
+class SplitError(MammographyError):
+    """A split of images that cannot be made, cannot be read, or leaks."""
+
+
 class StoreError(MammographyError):
     """An output folder that holds something else than this command would continue."""
 
