@@ -55,7 +55,7 @@ def reliability(true: Codes, probabilities: Floats, bins: int = 10) -> list[dict
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == true
-    edges = np.linspace(0, 1, bins + 1)
+    edges = np.arange(bins + 1) / bins
     place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     rows: list[dict[str, Any]] = []
     for number in range(bins):

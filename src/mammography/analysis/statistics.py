@@ -15,6 +15,9 @@ from mammography.analysis.metrics import HEADLINE, auc_ovr, checked, confusion_m
 #: Resamples at a time: their weights for all images stay in the processor's cache.
 _BLOCK = 32
 
+#: Differences of scores between 0 and 1 that agree to this are the same.
+_ROUNDING = 1e-12
+
 #: Numbers that are means over classes: over fewer classes they are other numbers.
 _OVER_CLASSES = ("balanced_accuracy", "bal_acc_adj", "macro_f1", "auc_ovr")
 
@@ -132,7 +135,7 @@ def paired_t_tests(
         raise ValueError("scores that are not finite numbers")
     differences = first - second
     n, mean = len(differences), differences.mean()
-    same = bool(np.ptp(differences) <= 1e-12 * max(abs(first).max(), abs(second).max()))
+    same = bool(np.ptp(differences) < _ROUNDING)
     deviation = 0.0 if same else float(differences.std(ddof=1))
     return {
         "folds": n,
