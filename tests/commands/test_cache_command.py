@@ -14,9 +14,10 @@ import tyro
 from mammography.commands.cache import Cache, CacheResult
 from mammography.dicom.phantom.files import write_dicom
 from mammography.errors import StoreError, UsageError
-from mammography.preprocess.cache import Grays, prepare_images
+from mammography.preprocess.cache import prepare_images
 from mammography.preprocess.cache_entries import folder_for
-from mammography.preprocess.grays import read_levels
+from mammography.preprocess.grays import Grays
+from mammography.preprocess.grays_levels import read_levels
 from mammography.preprocess.recipe import Recipe
 from mammography.preprocess.recipes.density import Density
 from mammography.preprocess.recipes.imagenet import Imagenet

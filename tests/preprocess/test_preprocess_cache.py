@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 
 from mammography.dicom.phantom.files import write_dicom
 from mammography.errors import ImageRejected, MammographyError, PluginError, StoreError, UsageError
-from mammography.preprocess.cache import Grays, default_cache_dir, prepare_images
+from mammography.preprocess.cache import default_cache_dir, prepare_images
 from mammography.preprocess.cache_entries import STALE, folder_for
-from mammography.preprocess.grays import WHITE, identity, levels, read_levels
+from mammography.preprocess.grays import Grays
+from mammography.preprocess.grays_levels import WHITE, identity, levels, read_levels
 from mammography.preprocess.recipes.imagenet import Imagenet
 from mammography.vocabulary import RejectCode
 
@@ -406,7 +407,7 @@ def test_two_processes_fill_one_cache_at_once(archive: Path) -> None:
 DIE_WRITING = """
 import pickle, resource, signal, sys
 from mammography.preprocess.cache_entries import folder_for
-from mammography.preprocess.grays import read_levels
+from mammography.preprocess.grays_levels import read_levels
 root, paths, recipe, max_pixels = pickle.loads(bytes.fromhex(sys.argv[1]))
 folder, record = folder_for(root.parent / "cache", recipe, max_pixels)
 folder.open(record)

@@ -7,14 +7,20 @@ import sys
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import tyro
 from tyro.conf import Positional
 
 from mammography.errors import UsageError
 
 if TYPE_CHECKING:
     from mammography.preprocess.cache_contents import CacheFolder
+
+
+def _unset(words: str, metavar: str | None = None) -> Any:
+    """What an option that is not given means."""
+    return tyro.conf.arg(help_behavior_hint=f"(default: {words})", metavar=metavar)
 
 
 @dataclass(frozen=True)
@@ -46,14 +52,14 @@ class Cache:
     action: Positional[Literal["ls", "clear"]]
     """What to do: ls lists, clear removes what ls lists."""
 
-    which: Positional[str | None] = None
+    which: Annotated[Positional[str | None], _unset("all", metavar="[RECIPE|HASH]")] = None
     """Only images of this recipe, or of the folder whose hash begins like this."""
 
-    older_than: float | None = None
+    older_than: Annotated[float | None, _unset("all", metavar="DAYS")] = None
     """Only images that no run has used for so many days."""
 
-    cache_dir: Path | None = None
-    """The cache; $MAMMOGRAPHY_CACHE or your own cache folder without it."""
+    cache_dir: Annotated[Path | None, _unset("$MAMMOGRAPHY_CACHE, or in your cache folder")] = None
+    """Folder of the cache of preprocessed images."""
 
     json: bool = False
     """Print JSON, and nothing else on standard output."""
@@ -88,14 +94,15 @@ class Cache:
             return
         from rich.console import Console
         from rich.filesize import decimal
+        from rich.markup import escape
 
         console = Console(highlight=False, soft_wrap=True)
         if result.folders:
             console.print(_table(result.folders))
         images = sum(folder.images for folder in result.folders)
         done = "cleared from" if self.action == "clear" else "in"
-        console.print(f"[bold]{images}[/] images, {decimal(result.bytes)}, {done} ", end="")
-        console.print(result.cache_dir, markup=False)
+        room, where = decimal(result.bytes), escape(str(result.cache_dir))
+        console.print(f"[bold]{images}[/] images, {room}, {done} {where}")
 
 
 def _plain(folder: CacheFolder) -> dict[str, Any]:

@@ -1,14 +1,13 @@
-"""Grays that training reads epoch after epoch: decoded each time, kept in memory, or on disk.
+"""Making an archive's grays ready for training: to be decoded each time, in memory, or on disk.
 
-All three ways give the same values: the recipe's gray as 16-bit integers. Every file is read once
-before the first epoch, so that what cannot be used is known before a split is made.
+Every file is read once before the first epoch, so that what cannot be used is known before a split
+is made; on disk, that is done for all later runs with the same settings.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammography.archive.workers import over_items
-from mammography.errors import ImageRejected, MammographyError, UsageError
+from mammography.errors import ImageRejected, UsageError
 from mammography.preprocess.cache_entries import EntryFolder, folder_for
-from mammography.preprocess.grays import identity, read_levels
+from mammography.preprocess.grays import CachedGrays, DecodedGrays, Grays, MemoryGrays
+from mammography.preprocess.grays_levels import identity, read_levels
 from mammography.preprocess.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -40,85 +40,6 @@ def default_cache_dir() -> Path:
     if given := os.environ.get("MAMMOGRAPHY_CACHE"):
         return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mammography"
-
-
-class Grays(ABC):
-    """The grays of some images, by position; the same values in every cache mode."""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def __getitem__(self, index: int) -> NDArray[np.uint16]:
-        """One gray.
-
-        Returns:
-            (rows, columns) of uint16, 0 black and `mammography.preprocess.grays.WHITE` white;
-            read-only.
-
-        Raises:
-            IndexError: There is no such image.
-            MammographyError: Its file has changed since `prepare_images`, or its entry in the cache
-                can be neither read nor made again.
-        """
-
-
-@dataclass(frozen=True)
-class MemoryGrays(Grays):
-    """Grays in memory: (images, rows, columns)."""
-
-    block: NDArray[np.uint16]
-
-    def __len__(self) -> int:
-        return len(self.block)
-
-    def __getitem__(self, index: int) -> NDArray[np.uint16]:
-        return self.block[index]
-
-
-@dataclass(frozen=True)
-class DecodedGrays(Grays):
-    """Grays that are made of their files each time.
-
-    Attributes:
-        files: Path and `identity` of every file.
-        recipe: File to gray.
-        max_pixels: Larger images are refused.
-    """
-
-    files: Sequence[tuple[Path, str]]
-    recipe: Recipe
-    max_pixels: int
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> NDArray[np.uint16]:
-        path, key = self.files[index]
-        try:
-            now, gray = read_levels(self.recipe, self.max_pixels, path)
-        except ImageRejected as verdict:
-            raise MammographyError(
-                f"{path} could be read when this run began, and cannot any more: {verdict}."
-            ) from verdict
-        if now != key:
-            raise MammographyError(f"{path} has changed since this run began; run it again.")
-        return gray
-
-
-@dataclass(frozen=True)
-class CachedGrays(DecodedGrays):
-    """Grays on disk, opened when they are wanted; what is damaged or gone is made again."""
-
-    folder: EntryFolder
-
-    def __getitem__(self, index: int) -> NDArray[np.uint16]:
-        _, key = self.files[index]
-        gray = self.folder.read(key)
-        if gray is None:
-            gray = super().__getitem__(index)
-            self.folder.write(key, gray)
-        return gray
 
 
 def prepare_images(

@@ -1,65 +1,98 @@
-"""One file's gray at 16 bits, and what tells whether the file is still the same."""
+"""Grays that training reads epoch after epoch.
+
+However they are kept, the values are the same: the recipe's gray as 16-bit integers.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mammography.errors import ImageRejected, PluginError
-from mammography.preprocess.recipe import Recipe, prepare
-from mammography.vocabulary import RejectCode
-
-#: What white is in 16 bits; black is 0.
-WHITE = 65535
+from mammography.errors import ImageRejected, MammographyError
+from mammography.preprocess.cache_entries import EntryFolder
+from mammography.preprocess.grays_levels import read_levels
+from mammography.preprocess.recipe import Recipe
 
 
-def levels(gray: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Brightness in [0, 1] as integers from 0 to `WHITE`: the nearest one, halves up.
+class Grays(ABC):
+    """The grays of some images, by position; the same values in every cache mode."""
 
-    Args:
-        gray: Any shape of float32. Its products with `WHITE` have 40 bits, which doubles hold.
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many images."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> NDArray[np.uint16]:
+        """One gray.
+
+        Returns:
+            (rows, columns) of uint16, from 0, black, to `grays_levels.WHITE`; read-only.
+
+        Raises:
+            IndexError: There is no such image.
+            MammographyError: Its file has changed since `prepare_images`, or its entry in the cache
+                can be neither read nor made again.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryGrays(Grays):
+    """Grays in memory: (images, rows, columns)."""
+
+    block: NDArray[np.uint16]
+
+    def __len__(self) -> int:
+        return len(self.block)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint16]:
+        return self.block[index]
+
+
+@dataclass(frozen=True)
+class DecodedGrays(Grays):
+    """Grays that are made of their files each time.
+
+    Attributes:
+        files: Path and `identity` of every file.
+        recipe: File to gray.
+        max_pixels: Larger images are refused.
     """
-    return (gray.astype(np.float64) * WHITE + 0.5).astype(np.uint16)
+
+    files: Sequence[tuple[Path, str]]
+    recipe: Recipe
+    max_pixels: int
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint16]:
+        path, key = self.files[index]
+        try:
+            now, gray = read_levels(self.recipe, self.max_pixels, path)
+        except ImageRejected as verdict:
+            raise MammographyError(
+                f"{path} could be read when this run began, and cannot any more: {verdict}."
+            ) from verdict
+        if now != key:
+            raise MammographyError(f"{path} has changed since this run began; run it again.")
+        return gray
 
 
-def identity(path: Path) -> str | None:
-    """What changes when a file does: SHA-256 over its resolved path, its size and its mtime.
+@dataclass(frozen=True)
+class CachedGrays(DecodedGrays):
+    """Grays on disk, opened when they are wanted; what is damaged or gone is made again."""
 
-    Returns:
-        64 hexadecimal digits; None where there is no such file, or none that can be reached.
-    """
-    try:
-        real = os.path.realpath(path, strict=True)
-        status = os.stat(real)  # noqa: PTH116  (a tenth of the time that Path takes)
-    except OSError:
-        return None
-    words = f"{real}\0{status.st_size}\0{status.st_mtime_ns}"
-    return hashlib.sha256(os.fsencode(words)).hexdigest()
+    folder: EntryFolder
 
-
-def read_levels(recipe: Recipe, max_pixels: int, path: Path) -> tuple[str, NDArray[np.uint16]]:
-    """Read a file and apply a recipe up to gray.
-
-    Returns:
-        The file's `identity`, and `recipe.size` values of uint16, read-only.
-
-    Raises:
-        ImageRejected: The file cannot be used, or was written to in the meantime.
-        PluginError: The recipe does not keep to what `Recipe.gray` promises.
-    """
-    before = identity(path)
-    gray = prepare(recipe, max_pixels, path)
-    if gray.shape != recipe.size or not (gray.min() >= 0 and gray.max() <= 1):  # NaN is neither
-        raise PluginError(
-            f"The recipe {recipe.NAME} made of {path} an array {gray.shape} from {gray.min()} to "
-            f"{gray.max()}; it must be {recipe.size} from 0 to 1."
-        )
-    if before is None or before != identity(path):
-        raise ImageRejected(RejectCode.DAMAGED_HEADER, "the file changed while it was being read")
-    whole = levels(gray)
-    whole.flags.writeable = False
-    return before, whole
+    def __getitem__(self, index: int) -> NDArray[np.uint16]:
+        _, key = self.files[index]
+        gray = self.folder.read(key)
+        if gray is None:
+            gray = super().__getitem__(index)
+            self.folder.write(key, gray)
+        return gray
