@@ -269,6 +269,14 @@ def test_a_class_of_two_groups_is_on_both_sides(caplog: pytest.LogCaptureFixture
     assert not warnings(caplog)
 
 
+def test_the_smaller_of_two_groups_validates() -> None:
+    rows = [(f"c{n}", f"p{n}", f"e{n}", 3) for n in range(40)]
+    rows += [(f"a{n}", "large" if n < 4 else "small", None, 1) for n in range(7)]
+    for seed in range(5):
+        held = hold_out(frame_of(rows), "density", 0.2, seed).validation
+        assert {i for i in held if i.startswith("a")} == {"a4", "a5", "a6"}
+
+
 def test_a_class_of_one_group_trains(caplog: pytest.LogCaptureFixture) -> None:
     frame = frame_of(
         [

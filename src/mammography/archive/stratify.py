@@ -81,13 +81,12 @@ def complete(
         (groups,) The part of each group.
     """
     part = part.copy()
-    rarest_first = np.argsort((images > 0).sum(axis=0), kind="stable")
 
     def can_be_spared(group: int) -> bool:
         others = (part == 0) & (np.arange(len(part)) != group)
         return bool(images[others].any(axis=0)[images[group] > 0].all())
 
-    for side, label in product((0, 1), rarest_first):
+    for side, label in product((0, 1), range(images.shape[1])):
         if images[part == side, label].any():
             continue
         for group in reversed(order):
