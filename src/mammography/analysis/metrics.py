@@ -26,7 +26,7 @@ HEADLINE = ("accuracy", "balanced_accuracy", "bal_acc_adj", "kappa", "macro_f1",
 
 
 def classification_metrics(
-    true: Codes, probabilities: Floats, classes: Sequence[str]
+    true: Codes, probabilities: Floats, classes: Sequence[str | int]
 ) -> dict[str, Any]:
     """Everything that is reported of one set of predictions.
 
@@ -46,7 +46,7 @@ def classification_metrics(
     Args:
         true: (N,) codes, N at least 1.
         probabilities: (N, K).
-        classes: K names in the order of the codes.
+        classes: K names in the order of the codes; numbers become text.
 
     Returns:
         JSON values: the above, ``images``, and ``undefined`` (dotted name of every None to why it
