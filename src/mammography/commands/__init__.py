@@ -9,6 +9,8 @@ from typing import Any
 COMMANDS = {
     "scan": ("mammography.commands.scan", "Scan"),
     "embed": ("mammography.commands.embed", "Embed"),
+    "train-density": ("mammography.commands.train_density", "TrainDensity"),
+    "cache": ("mammography.commands.cache", "Cache"),
     "preview": ("mammography.commands.preview", "Preview"),
     "phantom": ("mammography.commands.phantom", "Phantom"),
     "rerun": ("mammography.commands.rerun", "Rerun"),

@@ -221,19 +221,10 @@ class Embed:
 
     def _manifest(self) -> Manifest:
         """The archive joined with its table; rejects are saved even where nothing is left."""
-        from mammography.archive.manifest import EmptyManifestError, build_manifest
+        from mammography.archive.manifest import EmptyManifestError
 
         try:
-            manifest = build_manifest(
-                self.dicom_root,
-                self.csv,
-                label_column=self.label_column,
-                id_column=self.id_column,
-                dialect=self.dialect,
-                class5=self.class5,
-                workers=options.workers_of(self),
-                exclude=[self.outdir],
-            )
+            manifest = options.manifest_of(self, [self.outdir])
         except EmptyManifestError as error:
             self._save_rejects(error.manifest)
             raise

@@ -5,6 +5,8 @@ Unset options are None: what then holds is not the command's to say, and the hel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -12,6 +14,7 @@ import tyro
 from mammography.errors import PluginError
 
 if TYPE_CHECKING:
+    from mammography.archive.manifest import Manifest
     from mammography.preprocess.recipe import Recipe
 
 
@@ -79,6 +82,32 @@ def workers_of(command: Any) -> int:
     from mammography.archive.workers import cores
 
     return cores() if command.num_workers == "auto" else int(command.num_workers)
+
+
+def manifest_of(command: Any, exclude: Sequence[Path]) -> Manifest:
+    """The archive joined with its label table, as a command's options ask for.
+
+    Args:
+        command: Has the options of an archive and its table.
+        exclude: Folders below the archive to pass over: the command's own.
+
+    Raises:
+        UsageError: There is no such archive, or class-5 rows are not provided for.
+        LabelTableError: The table cannot be read.
+        EmptyManifestError: No image is left.
+    """
+    from mammography.archive.manifest import build_manifest
+
+    return build_manifest(
+        command.dicom_root,
+        command.csv,
+        label_column=command.label_column,
+        id_column=command.id_column,
+        dialect=command.dialect,
+        class5=getattr(command, "class5", "drop"),
+        workers=workers_of(command),
+        exclude=exclude,
+    )
 
 
 def recipe_of(command: Any) -> Recipe:

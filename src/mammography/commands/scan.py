@@ -102,19 +102,10 @@ class Scan:
 
     def _scan(self) -> ScanResult:
         from mammography.archive.audit import audit, gate
-        from mammography.archive.manifest import EmptyManifestError, build_manifest
+        from mammography.archive.manifest import EmptyManifestError
 
         try:
-            manifest = build_manifest(
-                self.dicom_root,
-                self.csv,
-                label_column=self.label_column,
-                id_column=self.id_column,
-                dialect=self.dialect,
-                class5="drop",
-                workers=options.workers_of(self),
-                exclude=[self.outdir] if self.outdir else [],
-            )
+            manifest = options.manifest_of(self, [self.outdir] if self.outdir else [])
         except EmptyManifestError as error:
             self._save(error.manifest, audit(error.manifest, decoded=self.decode))
             raise

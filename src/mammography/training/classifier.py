@@ -1,4 +1,4 @@
-"""A classifier on an encoder: pooled features, dropout, one linear layer; embeddings beside them."""
+"""A classifier on an encoder: pooled features, dropout, one linear layer, embeddings if wanted."""
 
 from __future__ import annotations
 

@@ -75,6 +75,9 @@ class ImageBatches(Dataset[Batch]):
     def __init__(self, images: Images) -> None:
         self._images = images
 
+    def __len__(self) -> int:
+        return len(self._images.codes)
+
     def __getitem__(self, rows: Sequence[int]) -> Batch:
         images = self._images
         embeddings = images.embeddings

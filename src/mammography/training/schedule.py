@@ -21,7 +21,7 @@ _OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 
 
 def optimizer_of(classifier: Classifier, settings: FitSettings) -> Optimizer:
-    """An optimiser of the trained parameters: a group "head", and "backbone" where it is trained."""
+    """An optimiser of what is trained: a group "head", and "backbone" where there is one."""
     groups: list[dict[str, Any]] = [
         {"params": list(classifier.linear.parameters()), "lr": settings.lr, "name": "head"}
     ]

@@ -1,0 +1,181 @@
+"""What a trained classifier says of images without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from mammography.archive.dialects import Label
+from mammography.embeddings.embedding_set import EmbeddingSet
+from mammography.embeddings.matching import rows_for
+from mammography.embeddings.store import PartialSet
+from mammography.encoders.backends import Backend, EncoderRequest, open_backend
+from mammography.encoders.records import EncoderInfo
+from mammography.preprocess.grays_levels import as_trained
+from mammography.training.model_files import TrainedModel
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one image.
+
+    Attributes:
+        label: The classes.
+        probabilities: (classes,) adding up to 1.
+        calibrated: (classes,), those of the logits divided by the model's temperature.
+    """
+
+    label: Label
+    probabilities: NDArray[np.float64]
+    calibrated: NDArray[np.float64]
+
+    @property
+    def code(self) -> int:
+        """Position of the likeliest class."""
+        return int(self.probabilities.argmax())
+
+    @property
+    def name(self) -> str:
+        """The likeliest class as people call it."""
+        return self.label.names[self.code]
+
+
+def answer(
+    model: TrainedModel, tensor: NDArray[np.float32], embedding: NDArray[np.float32] | None = None
+) -> Answer:
+    """Ask a model about one image, on the CPU.
+
+    Args:
+        model: To be asked.
+        tensor: (3, rows, columns), as its recipe gives it.
+        embedding: (1, width), for a model that needs it.
+    """
+    with torch.inference_mode():
+        features = model.classifier.encoder(torch.from_numpy(tensor[None])).numpy()
+    logits = model.logits(features, embedding)
+    return Answer(
+        model.label,
+        model.probabilities(logits)[0],
+        model.probabilities(logits, model.temperature)[0],
+    )
+
+
+def tensor_of(model: TrainedModel, path: Path, max_pixels: int) -> NDArray[np.float32]:
+    """A file as the model's encoder saw files in training: (3, rows, columns).
+
+    Raises:
+        ImageRejected: The file cannot be used.
+    """
+    return model.recipe.normalise(as_trained(model.recipe, max_pixels, path))
+
+
+@contextmanager
+def running_encoder(
+    model: TrainedModel, *, device: str, backend: str, batch_size: int | None
+) -> Iterator[tuple[EncoderInfo, Backend]]:
+    """The model's trained encoder on a device; arguments as in `EncoderRequest`.
+
+    Raises:
+        UsageError: What is asked for contradicts itself or the machine.
+        MissingExtraError: OpenVINO is asked for and not installed.
+    """
+    state = model.classifier.encoder.state_dict()
+    with TemporaryDirectory() as folder:
+        weights = Path(folder) / "encoder.safetensors"
+        save_file({name: value.contiguous() for name, value in state.items()}, weights)
+        request = EncoderRequest(
+            model.record["arch"],
+            str(weights),
+            seed=0,
+            size=model.recipe.size,
+            batch_size=batch_size,
+            device=device,
+            backend=backend,
+        )
+        info, opened = open_backend(request)
+    try:
+        yield info, opened
+    finally:
+        opened.close()
+
+
+def logits_of(
+    model: TrainedModel, features: PartialSet, frame: pl.DataFrame, embeddings: EmbeddingSet | None
+) -> NDArray[np.float64]:
+    """The logits (images, outputs) of all images that have features.
+
+    Args:
+        model: To be asked.
+        features: Of its encoder, every part there.
+        frame: The manifest's rows that have features, in their order.
+        embeddings: For a model that needs them.
+
+    Raises:
+        StoreError: An image has no embedding.
+    """
+    ids = frame["image_id"].to_list()
+    logits, start = [], 0
+    for part in features.parts():
+        if len(part.kept):
+            of_part = ids[start : start + len(part.kept)]
+            beside = None if embeddings is None else rows_for(of_part, embeddings)
+            logits.append(model.logits(part.features, beside))
+            start += len(part.kept)
+    return np.concatenate(logits)
+
+
+def image_table(
+    label: Label,
+    frame: pl.DataFrame,
+    probabilities: NDArray[np.float64],
+    calibrated: NDArray[np.float64],
+) -> pl.DataFrame:
+    """One row per image: what was predicted, and which image it is.
+
+    Args:
+        label: The classes.
+        frame: A manifest's frame.
+        probabilities: (images, classes).
+        calibrated: Likewise.
+    """
+    classes = [str(name) for name in label.classes]
+    columns = {"sample_id": frame["image_id"]}
+    columns |= {"pred_label": pl.Series([classes[code] for code in probabilities.argmax(1)])}
+    for prefix, values in (("prob", probabilities), ("cal_prob", calibrated)):
+        columns |= {
+            f"{prefix}_{name}": pl.Series(values[:, code]) for code, name in enumerate(classes)
+        }
+    columns |= {name: frame[name] for name in ("path", "exam", "patient", "laterality", "view")}
+    return pl.DataFrame(columns)
+
+
+def exam_table(label: Label, images: pl.DataFrame) -> pl.DataFrame:
+    """One row per exam: the mean of its images' probabilities.
+
+    Args:
+        label: The classes.
+        images: `image_table`'s; images without an exam are left out.
+    """
+    classes = [str(name) for name in label.classes]
+    means = [name for name in images.columns if name.startswith(("prob_", "cal_prob_"))]
+    exams = (
+        images.drop_nulls("exam")
+        .group_by("exam", maintain_order=True)
+        .agg(
+            pl.when(pl.col("patient").n_unique() == 1).then(pl.col("patient").first()),
+            pl.len().alias("images"),
+            pl.col(means).mean(),
+        )
+    )
+    codes = exams.select(f"prob_{name}" for name in classes).to_numpy().argmax(1)
+    predicted = pl.Series("pred_label", [classes[code] for code in codes], pl.String)
+    return exams.insert_column(3, predicted)
