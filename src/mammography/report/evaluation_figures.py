@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
@@ -24,12 +25,14 @@ from mammography.report.page import (
     axes_at,
     blank,
     header,
+    header_height,
     own_style,
     save,
 )
 
 #: Column of a run's history, what the legend calls it, colour and line style.
 _Curve = tuple[str, str, str, str]
+_SHARES = LinearSegmentedColormap.from_list("shares", ["#f7fbff", "#56B4E9"])  # under dark words
 _BLUE, _ORANGE, _GREEN = (colour for colour, _, _ in NOMINAL[:3])
 _LOSSES: tuple[_Curve, ...] = (
     ("train_loss", "training", _ORANGE, "--"),
@@ -83,22 +86,24 @@ def draw_confusion(
         raise ValueError(f"a matrix of {counts.shape} does not fit {size} classes")
     true, predicted, total = counts.sum(axis=1), counts.sum(axis=0), int(counts.sum())
     shares = counts / np.maximum(true, 1)[:, None]
-    figure = blank(height=2.15 + min(1.1 * size, 5.0))
     right = f"{100 * np.trace(counts) / max(total, 1):.1f} % right"
     subtitle = (
         f"{total:,} images, {right}  ·  in each cell: share of the true class, number of images"
     )
-    top = header(figure, title, subtitle, warning) - 0.1
-    axes = axes_at(figure, 1.75, 1.1, 5.2, top - 1.1)
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    height = min(1.1 * size, 5.0)
+    figure = blank(1.1 + height + header_height(title, subtitle, warning))
+    header(figure, title, subtitle, warning)
+    axes = axes_at(figure, 1.75, 1.1, 5.2, height)
+    picture = axes.imshow(shares, cmap=_SHARES, vmin=0, vmax=1, aspect="auto")
     _cells(axes, counts, shares)
+    points = min(9.0, 56 / size)
     axes.set_yticks(range(size), _counted(names, true, 18))
-    axes.set_xticks(range(size), _counted(names, predicted, max(72 // size, 4)))
-    axes.tick_params(length=0, labelcolor=INK, labelsize=9 if size <= 6 else 7)
+    axes.set_xticks(range(size), _counted(names, predicted, int(600 / size / points)))
+    axes.tick_params(length=0, labelcolor=INK, labelsize=points)
     axes.set_ylabel("true class", color=GRAY)
     axes.set_xlabel("predicted class", color=GRAY)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(picture, cax=axes_at(figure, 7.12, 1.1, 0.12, top - 1.1))
+    bar = figure.colorbar(picture, cax=axes_at(figure, 7.12, 1.1, 0.12, height))
     bar.set_ticks([0, 0.5, 1], labels=["0 %", "50 %", "100 %"])
     bar.outline.set_visible(False)
     return figure
@@ -123,10 +128,9 @@ def _cells(axes: Axes, counts: npt.NDArray[np.integer], shares: npt.NDArray[np.f
     for row, column in np.ndindex(size, size):
         share, count = shares[row, column], counts[row, column]
         words = f"{100 * share:.0f} %" if counts[row].any() else "–"
-        style: dict[str, Any] = {"ha": "center", "color": "white" if share > 0.7 else INK}
         bold = "bold" if row == column else "normal"
-        axes.text(column, row - 0.03, words, va="bottom", size=large, weight=bold, **style)
-        axes.text(column, row + 0.06, f"{count:,}", va="top", size=0.7 * large, **style)
+        axes.text(column, row - 0.03, words, ha="center", va="bottom", size=large, weight=bold)
+        axes.text(column, row + 0.06, f"{count:,}", ha="center", va="top", size=0.7 * large)
 
 
 def reliability_figure(
@@ -168,13 +172,13 @@ def draw_reliability(
     count = np.array([each["count"] for each in filled], dtype=np.int64)
     confidence = np.array([each["confidence"] for each in filled], dtype=np.float64)
     accuracy = np.array([each["accuracy"] for each in filled], dtype=np.float64)
-    figure = blank(height=5.1)
     after = "" if ece_after is None else f", {ece_after:.3f} after temperature scaling"
     subtitle = (
         f"{count.sum():,} images  ·  expected calibration error {ece:.3f}{after}  ·  95 % intervals"
     )
-    top = header(figure, title, subtitle, warning) - 0.15
-    side = top - 0.85
+    side = 3.25
+    figure = blank(1.0 + side + header_height(title, subtitle, warning))
+    header(figure, title, subtitle, warning)
     axes = axes_at(figure, 0.85, 0.85, side, side)
     axes.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle="--", zorder=1)
     low, high = _wilson(accuracy, count)
@@ -235,8 +239,8 @@ def draw_training(
         warning: What a reader must know before believing the figure, such as an untrained encoder.
     """
     epochs = np.array(history["epoch"], dtype=np.int64)
-    figure = blank(height=5.3)
     subtitle = f"the weights of epoch {best_epoch} of {epochs[-1]} were kept (dotted line)"
+    figure = blank(4.45 + header_height(title, subtitle, warning))
     top = header(figure, title, subtitle, warning) - 0.35
     width, left = 3.1, WIDTH - MARGIN - 3.1
     losses = axes_at(figure, 0.75, 2.45, width, top - 2.45)

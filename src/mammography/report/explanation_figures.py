@@ -24,6 +24,7 @@ from mammography.report.page import (
     axes_at,
     blank,
     header,
+    header_height,
     own_style,
     save,
     write,
@@ -33,7 +34,7 @@ from mammography.report.page import (
 _Row = list[CamExample | None]
 
 _PAGE_HEIGHT = 10.6  # with 8 inches of width, it fits A4 and Letter
-_HEAD = 1.55  # title, headings and notice
+_FOOT = 0.3
 _WORDS = 0.45  # below each picture
 _LEAST_ROW = 1.6
 _LEFT = MARGIN + 0.3  # right of the class names
@@ -78,16 +79,17 @@ def draw_gradcam(examples: Sequence[CamExample], title: str, warning: str | None
     pitch = (2 * _SIDE + 2 * _GAP) / len(rows[0])
     highest = max(example.image.shape[0] / example.image.shape[1] for example in examples)
     row_height = (pitch - _GAP) / 2 * highest + _WORDS
-    figure = blank(height=min(_HEAD + row_height * len(rows), _PAGE_HEIGHT))
     shown = sum(example is not None for row in rows for example in row)
     share = "" if shown == len(examples) else f"; {shown} of {len(examples)} examples"
     subtitle = f"Grad-CAM of the predicted class, each map scaled to its own maximum{share}"
+    head = header_height(title, subtitle, warning) + 0.22
+    row_height = min(row_height, (_PAGE_HEIGHT - head - _FOOT) / len(rows))
+    figure = blank(head + row_height * len(rows) + _FOOT)
     y = header(figure, title, subtitle, warning) - 0.1
     _headings(figure, y, labelled=set(blocks) != {None})
     y -= 0.12
-    row_height = min(row_height, (y - 0.3) / len(rows))
     for name, block in blocks.items():
-        _class_name(figure, y - (row_height * len(block) - _WORDS) / 2, name)
+        _class_name(figure, y, row_height * len(block) - 0.1, name)
         for row in block:
             for number, example in enumerate(row):
                 if example is not None:
@@ -107,7 +109,7 @@ def _blocks(examples: Sequence[CamExample]) -> dict[str | None, list[_Row]]:
         (correct if example.correct or example.true is None else wrong).append(example)
     most = max(len(side) for sides in by_class.values() for side in sides)
     abreast = min(most, 2)
-    room = max(int((_PAGE_HEIGHT - _HEAD) / _LEAST_ROW / len(by_class)), 1)
+    room = max(int((_PAGE_HEIGHT - 1.5) / _LEAST_ROW / len(by_class)), 1)
     blocks: dict[str | None, list[_Row]] = {}
     for name, (correct, wrong) in by_class.items():
         if name is None:
@@ -138,9 +140,10 @@ def _headings(figure: Figure, y: float, *, labelled: bool) -> None:
     write(figure, WIDTH - MARGIN, y, "high", ha="right", color=GRAY, fontsize=7.5)
 
 
-def _class_name(figure: Figure, y: float, name: str | None) -> None:
-    words, x = _short(name or "", 28), MARGIN + 0.08
-    write(figure, x, y, words, rotation=90, ha="center", va="center", fontsize=10, weight="bold")
+def _class_name(figure: Figure, top: float, height: float, name: str | None) -> None:
+    words = _short(name or "", int(height / 0.11))
+    style = {"ha": "center", "va": "center", "fontsize": 10, "weight": "bold"}
+    write(figure, MARGIN + 0.08, top - height / 2, words, rotation=90, **style)
 
 
 def _absent(figure: Figure, y: float, row: _Row) -> None:

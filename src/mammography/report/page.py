@@ -72,6 +72,12 @@ def blank(height: float) -> Figure:
     return figure
 
 
+def header_height(title: str, subtitle: str | None, warning: str | None = None) -> float:
+    """How much of a page `header` takes, in inches."""
+    band = 0.18 * len(textwrap.wrap(warning, 98)) + 0.24 if warning else 0.0
+    return 0.4 + 0.25 * len(textwrap.wrap(title, 60)) + (0.2 if subtitle else 0.0) + band
+
+
 def header(figure: Figure, title: str, subtitle: str | None, warning: str | None = None) -> float:
     """Write what stands above the figure's body, and return the height where the body begins."""
     y = figure.get_figheight() - 0.4
