@@ -263,6 +263,8 @@ class TrainDensity:
         if self.devices > 1 and ranks.world() == 1:
             result: TrainDensityResult = ranks.launch(self, self.devices)
             return result
+        if ranks.rank() > 0:  # the first process speaks for all
+            logging.disable(logging.WARNING)
         log.info("mammography train-density: %s", RESEARCH_ONLY)
         data = training_data(self)
         jobs = jobs_of(self, data)

@@ -97,8 +97,7 @@ def fit(
     with _quiet(), _exact(settings):
         trainer = Trainer(
             accelerator=settings.device,
-            devices=1,
-            strategy=ranks.strategy(),
+            **ranks.placement(),
             precision=_precision(settings),
             max_epochs=settings.epochs,
             accumulate_grad_batches=settings.accumulate,

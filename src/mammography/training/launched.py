@@ -14,9 +14,8 @@ from mammography.training.ranks import rank
 def main(question: str, answer: str) -> int:
     """Run the command that lies in one file; the first process writes its result into another."""
     command = pickle.loads(Path(question).read_bytes())  # noqa: S301  (our own parent's question)
-    if rank() == 0:
-        logging.basicConfig(format="%(message)s")
-        logging.getLogger("mammography").setLevel(logging.INFO)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("mammography").setLevel(logging.INFO)
     try:
         result = command.run()
     except MammographyError as error:

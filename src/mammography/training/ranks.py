@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mammography.archive.workers import cores
 from mammography.errors import MammographyError
 
 T = TypeVar("T")
@@ -28,9 +29,11 @@ def world() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def strategy() -> Any:
-    """How Lightning shall train: alone, or in step with the others."""
-    return "ddp" if world() > 1 else "auto"
+def placement() -> dict[str, Any]:
+    """How Lightning's trainer shall train: alone, or in step with the others."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    strategy = "ddp" if world() > 1 else "auto"
+    return {"devices": here, "num_nodes": world() // here, "strategy": strategy}
 
 
 def agreed(value: T) -> T:
@@ -68,6 +71,7 @@ def launch(command: Any, processes: int) -> Any:
                 f"--nproc-per-node={processes}", "-m", "mammography.training.launched",
                 str(question), str(answer),
             ],
+            env={"OMP_NUM_THREADS": str(max(1, cores() // processes))} | os.environ,
             check=False,
         )  # fmt: skip
         if done.returncode or not answer.exists():
