@@ -65,7 +65,7 @@ def test_rows_are_the_true_classes() -> None:
     assert axes.get_xticklabels()[0].get_text() == "fatty\nn = 9"
     low, high = axes.get_ylim()
     assert low > high  # the first class is at the top
-    assert any("230 images, 63.9 % right" in said for said in words(figure))
+    assert any("230 images, 63.9 % correct" in said for said in words(figure))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.69, 0.71, 1.0])

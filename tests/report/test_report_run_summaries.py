@@ -32,7 +32,6 @@ def test_a_finished_run_is_read(tmp_path: Path) -> None:
     assert run.matrix.sum() == 50
     assert run.training_images == 150
     assert run.predictions["exam"][3] == "00003"
-    assert run.archive == tmp_path / "archive"
     assert run.caution is None
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from mammography.errors import UsageError
+from mammography.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from mammography.explain.examples import CamExample
@@ -78,6 +78,8 @@ class ReportPack:
         from mammography.report.run_summaries import read_runs
         from mammography.report.tex import open_section
 
+        if self.dicom_root is not None and not self.dicom_root.is_dir():
+            raise UsageError(f"There is no folder {self.dicom_root} (--dicom-root).")
         runs = read_runs(self.runs)
         _refuse_shared_seeds(runs)
         tex = self.tex or self.assets_dir.parent / "sections" / "density_model.tex"
@@ -114,6 +116,7 @@ class ReportPack:
             warning=run.caution,
             dpi=PRINT_DPI,
         )
+        path_of("gradcam").unlink(missing_ok=True)  # an older run's, should there be none of this
         if examples := self._examples(run):
             made["gradcam"] = path_of("gradcam")
             gradcam_figure(
@@ -128,18 +131,14 @@ class ReportPack:
         return made
 
     def _examples(self, run: FinishedRun) -> list[CamExample]:
-        """Images with their maps; none, after a warning, where the archive is gone."""
+        """Images with their maps; none, after a warning, where the images cannot be had."""
         from mammography.explain.gradcam import run_examples
 
-        root = self.dicom_root or run.archive
-        if not root.is_dir():
-            log.warning(
-                "%s: no Grad-CAM figure, because there is no folder %s with the run's images; say "
-                "where they are with --dicom-root.",
-                run.folder, root,
-            )  # fmt: skip
+        try:
+            return run_examples(run.folder, self.dicom_root, _EXAMPLES, run.seed)
+        except (UsageError, StoreError) as error:
+            log.warning("No Grad-CAM figure for the seed %d: %s", run.seed, error)
             return []
-        return run_examples(run.folder, root, _EXAMPLES, run.seed)
 
     def _named(self, made: dict[str, Path]) -> Pictures:
         """Pictures as TeX finds them from the folder that holds the assets folder."""

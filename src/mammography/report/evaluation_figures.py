@@ -86,7 +86,7 @@ def draw_confusion(
         raise ValueError(f"a matrix of {counts.shape} does not fit {size} classes")
     true, predicted, total = counts.sum(axis=1), counts.sum(axis=0), int(counts.sum())
     shares = counts / np.maximum(true, 1)[:, None]
-    right = f"{100 * np.trace(counts) / max(total, 1):.1f} % right"
+    right = f"{100 * np.trace(counts) / max(total, 1):.1f} % correct"
     subtitle = (
         f"{total:,} images, {right}  ·  in each cell: share of the true class, number of images"
     )

@@ -83,11 +83,6 @@ class FinishedRun:
         return str(self.model["label"]["name"])
 
     @property
-    def archive(self) -> Path:
-        """The folder of the images that the run was given."""
-        return Path(self.summary["working_directory"]) / self.summary["config"]["dicom_root"]
-
-    @property
     def caution(self) -> str | None:
         """What must be said wherever the run's numbers are shown, or None."""
         weights = self.model["weights"]
