@@ -96,7 +96,12 @@ def seeds_of(command: TrainDensity) -> list[int]:
 
 
 def settings_of(command: TrainDensity) -> FitSettings:
-    """The trainer's settings."""
+    """The trainer's settings.
+
+    Raises:
+        UsageError: There is no such device.
+    """
+    from mammography.encoders.torch_backend import choose_device
     from mammography.training.settings import FitSettings
 
     return FitSettings(
@@ -118,7 +123,7 @@ def settings_of(command: TrainDensity) -> FitSettings:
         seed=command.seed,
         amp=command.amp,
         deterministic=command.deterministic,
-        device=command.device,
+        device=choose_device(command.device),
     )
 
 

@@ -245,6 +245,7 @@ def _identity(command: TrainDensity, job: Job, study: Study) -> dict[str, Any]:
     rows = study.frame.select("image_id", "path", study.label.name).write_csv()
     return {
         **config,
+        "device": density_options.settings_of(command).device,
         "weights": sha256_of_file(weights) if weights.is_file() else command.weights,
         "images": sha256_of_text(rows),
         "recipe": study.recipe.hash,

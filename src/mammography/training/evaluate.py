@@ -15,7 +15,7 @@ def features_and_logits(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The encoder's features (rows, width) and the logits (rows, outputs) of some images."""
     task.eval()
-    device = torch.device(_device(task.settings.device))
+    device = torch.device(task.settings.device)
     task.to(device)
     batches = ImageBatches(images)
     features, logits = [], []
@@ -27,11 +27,3 @@ def features_and_logits(
             logits.append(task.classifier.head(of_images, batch.embeddings).double().cpu().numpy())
     task.to("cpu")
     return np.concatenate(features), np.concatenate(logits)
-
-
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -153,15 +153,14 @@ def _loader(
         num_workers=loading.workers,
         prefetch_factor=loading.prefetch_factor if loading.workers else None,
         persistent_workers=loading.persistent and loading.workers > 0,
-        pin_memory=torch.cuda.is_available() and settings.device in ("auto", "cuda"),
+        pin_memory=settings.device == "cuda",
     )
 
 
 def _precision(settings: FitSettings) -> Any:
     if not settings.amp:
         return "32-true"
-    on_cuda = settings.device in ("auto", "cuda") and torch.cuda.is_available()
-    if on_cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
+    if settings.device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return "16-mixed"
     return "bf16-mixed"
 

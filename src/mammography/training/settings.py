@@ -35,7 +35,7 @@ class FitSettings:
         seed: Of the order, the augmentation, dropout and the head's first weights.
         amp: Mixed precision.
         deterministic: Ask for algorithms that give the same bytes every time.
-        device: "auto", "cpu", "cuda" or "mps".
+        device: "cpu", "cuda" or "mps".
     """
 
     epochs: int = 20
@@ -56,4 +56,4 @@ class FitSettings:
     seed: int = 42
     amp: bool = False
     deterministic: bool = True
-    device: str = "auto"
+    device: str = "cpu"
