@@ -23,7 +23,7 @@ from mammography.embeddings.embedding_set import EmbeddingSet, load_embeddings
 from mammography.embeddings.matching import open_features
 from mammography.encoders.registry import find_architecture
 from mammography.errors import NothingLeftError, SplitError, StoreError
-from mammography.preprocess.cache import prepare_images
+from mammography.preprocess.cache import Grays, prepare_images
 from mammography.report.density_report import Evaluation, summary_over_runs, write_evaluation
 from mammography.runs import (
     RESEARCH_ONLY,
@@ -48,7 +48,9 @@ from mammography.training.study import Prepared, Study, make_study, prepare, wit
 from mammography.training.tracking import mlflow_logger, write_trial_files
 
 if TYPE_CHECKING:
+    from mammography.archive.manifest import Manifest
     from mammography.commands.train_density import TrainDensity
+    from mammography.preprocess.recipe import Recipe
     from mammography.training.callbacks import OnEpoch
 
 log = logging.getLogger(__name__)
@@ -108,10 +110,23 @@ def training_data(command: TrainDensity) -> TrainingData:
     embeddings = _embeddings(command)
     folders = [command.outdir, *([command.cv_outdir] if command.cv_outdir else [])]
     manifest = options.manifest_of(command, folders)
-    known = manifest.frame["image_id"].to_list()
-    assert manifest.label is not None  # there is a table
-    label_and_codes(manifest.frame, manifest.label, command.classes)  # fail before anything slow
+    known, table_label = manifest.frame["image_id"].to_list(), manifest.label
+    assert table_label is not None  # there is a table
+    label_and_codes(manifest.frame, table_label, command.classes)  # fail before anything slow
     split = read_split(command.split, manifest.frame) if command.split else None
+    grays, manifest = _prepared(command, manifest, recipe)
+    label, codes = label_and_codes(manifest.frame, table_label, command.classes)
+    model = density_options.model_of(command)
+    study = make_study(manifest.frame, label, codes, grays, recipe, model, embeddings, known)
+    study = _subset(command, study)
+    readable, unreadable = readable_share(manifest)
+    share = readable / (readable + unreadable)
+    own = None if split is None else _among(split, study.frame["image_id"].to_list())
+    return TrainingData(study, own, manifest.rejects, share, int(share < command.min_readable))
+
+
+def _prepared(command: TrainDensity, manifest: Manifest, recipe: Recipe) -> tuple[Grays, Manifest]:
+    """The images' grays, and the manifest without those that cannot be read."""
     with progress(manifest.frame.height) as advance:
         grays, verdicts = prepare_images(
             command.dicom_root,
@@ -126,14 +141,7 @@ def training_data(command: TrainDensity) -> TrainingData:
     manifest = manifest.without(verdicts)
     if manifest.frame.is_empty():
         raise NothingLeftError("No image can be read; mammography scan says why for each.")
-    label, codes = label_and_codes(manifest.frame, manifest.label, command.classes)
-    model = density_options.model_of(command)
-    study = make_study(manifest.frame, label, codes, grays, recipe, model, embeddings, known)
-    study = _subset(command, study)
-    readable, unreadable = readable_share(manifest)
-    share = readable / (readable + unreadable)
-    own = None if split is None else _among(split, study.frame["image_id"].to_list())
-    return TrainingData(study, own, manifest.rejects, share, int(share < command.min_readable))
+    return grays, manifest
 
 
 def _embeddings(command: TrainDensity) -> EmbeddingSet | None:
