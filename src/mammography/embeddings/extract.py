@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ from mammography.archive.workers import over_items
 from mammography.embeddings.store import Part, PartialSet
 from mammography.encoders.backends import Backend
 from mammography.errors import ImageRejected
-from mammography.preprocess.recipe import Recipe, preparer
+from mammography.preprocess.recipe import Recipe, prepare
 from mammography.vocabulary import RejectCode
 
 T = TypeVar("T")
@@ -31,6 +32,9 @@ R = TypeVar("R")
 
 #: Called after each batch with how many more images have been dealt with, and rejected.
 Progress = Callable[[int, int], None]
+
+#: What a worker does with a file: `mammography.preprocess.recipe.prepare`, or its like.
+Prepare = Callable[[Recipe, int, Path], NDArray[np.float32]]
 
 
 @dataclass
@@ -54,6 +58,7 @@ def extract(
     workers: int,
     max_pixels: int,
     progress: Progress,
+    prepare: Prepare = prepare,
 ) -> None:
     """Compute every part of an embedding set that is not there yet.
 
@@ -66,11 +71,12 @@ def extract(
         workers: Decoding processes.
         max_pixels: Larger images are rejected before memory is taken.
         progress: Told after every batch.
+        prepare: How a file becomes gray with that recipe.
     """
     blocks = target.blocks()
     todo = [(number, row) for number in target.missing() for row in blocks[number]]
     tasks = [root / paths[row] for _, row in todo]
-    outcomes = over_items(preparer(recipe, max_pixels), tasks, workers)
+    outcomes = over_items(partial(prepare, recipe, max_pixels), tasks, workers)
     batches = _batches(todo, (outcome for _, outcome in outcomes), backend.batch_size)
 
     def features_of(batch: _Batch) -> NDArray[np.float32] | None:

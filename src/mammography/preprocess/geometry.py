@@ -36,6 +36,23 @@ class Placement:
     offset: tuple[int, int]
     canvas: tuple[int, int]
 
+    def to_canvas(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Carry points from the image to the canvas.
+
+        Args:
+            points: (…, 2) rows and columns, in which pixel 0 reaches from 0 to 1.
+        """
+        return (points - np.array(self.origin)) * self.scale + np.array(self.offset)
+
+    def to_image(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Carry points from the canvas back to the image; arguments as in `to_canvas`."""
+        return (points - np.array(self.offset)) / self.scale + np.array(self.origin)
+
+    @property
+    def scale(self) -> NDArray[np.float64]:
+        """Pixels of the canvas in a pixel of the image, along rows and columns."""
+        return np.array(self.content) / np.array(self.source)
+
 
 def place(shape: tuple[int, int], canvas: tuple[int, int], resize: Resize) -> Placement:
     """Decide how an image fills a canvas.
@@ -70,6 +87,51 @@ def place(shape: tuple[int, int], canvas: tuple[int, int], resize: Resize) -> Pl
 def _nearest(numerator: int, denominator: int) -> int:
     """The nearest integer to a fraction, halves up."""
     return (2 * numerator + denominator) // (2 * denominator)
+
+
+def carry_back(
+    values: NDArray[np.float32],
+    placement: Placement,
+    image: tuple[int, int],
+    shape: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Carry a map on the canvas back to the image, by linear interpolation between pixel centres.
+
+    Args:
+        values: One value for each pixel of the canvas.
+        placement: Of the image on that canvas.
+        image: (rows, columns) of the image.
+        shape: (rows, columns) of the picture of the whole image that is wanted.
+
+    Returns:
+        The map over that picture; 0 where the canvas does not show the image.
+    """
+    start, step = placement.to_canvas(np.zeros(2)), placement.scale * np.array(image) / shape
+    rows, columns = (start[axis] + (np.arange(shape[axis]) + 0.5) * step[axis] for axis in (0, 1))
+    along_rows = _interpolated(values, rows - 0.5)
+    carried = _interpolated(along_rows.T, columns - 0.5).T
+    shown = [
+        _between(placement.origin[axis], placement.source[axis], image[axis], shape[axis])
+        for axis in (0, 1)
+    ]
+    return np.where(shown[0][:, None] & shown[1], carried, np.float32(0))
+
+
+def _between(first: int, count: int, source: int, target: int) -> NDArray[np.bool_]:
+    """Which of `target` pixels over `source` ones have their centre within those from `first`."""
+    centres = (2 * np.arange(target) + 1) * source  # in units of 1 / (2 · target) of a pixel
+    return (centres >= 2 * target * first) & (centres <= 2 * target * (first + count))
+
+
+def _interpolated(
+    values: NDArray[np.float32], positions: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Rows between rows; beyond the ends, the row at the end."""
+    positions = np.clip(positions, 0, len(values) - 1)
+    first = np.minimum(positions.astype(np.int64), max(len(values) - 2, 0))
+    share = (positions - first).astype(np.float32)[:, None]
+    after = np.minimum(first + 1, len(values) - 1)
+    return values[first] * (1 - share) + values[after] * share
 
 
 def resample(

@@ -63,3 +63,16 @@ def read_levels(recipe: Recipe, max_pixels: int, path: Path) -> tuple[str, NDArr
     whole = levels(gray)
     whole.flags.writeable = False
     return before, whole
+
+
+def as_trained(recipe: Recipe, max_pixels: int, path: Path) -> NDArray[np.float32]:
+    """A file's brightness as training reads it, for what was trained on it.
+
+    Returns:
+        `recipe.size` values in [0, 1], multiples of 1 / `WHITE`.
+
+    Raises:
+        ImageRejected: As `read_levels`.
+        PluginError: Likewise.
+    """
+    return read_levels(recipe, max_pixels, path)[1].astype(np.float32) / np.float32(WHITE)

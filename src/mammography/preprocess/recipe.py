@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from mammography.archive.images import read_image
 from mammography.dicom.pixels import DEFAULT_MAX_PIXELS, Frame, StoredImage
 from mammography.errors import UsageError
 from mammography.runs import canonical_json, sha256_of_text
+
+if TYPE_CHECKING:
+    from mammography.preprocess.geometry import Placement
 
 ReducedDecode = Literal["full", "half", "quarter", "eighth"]
 
@@ -98,6 +101,19 @@ class Recipe(ABC):
         Raises:
             ImageRejected: The recipe cannot take this image.
         """
+
+    def placement(self, shape: tuple[int, int]) -> Placement:
+        """Where an image of `shape` (rows, columns) lands on the tensor.
+
+        A recipe need not know; maps of where a network looks can then not be carried back.
+
+        Raises:
+            UsageError: The recipe does not know.
+        """
+        raise UsageError(
+            f"The recipe {self.NAME} does not say where an image lands on the tensor: what the "
+            "network saw cannot be shown on the image."
+        )
 
     def read(self, path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> StoredImage:
         """Read a file as this recipe needs it.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammography.dicom.pixels import StoredImage
-from mammography.preprocess.geometry import Resize, place, resample
+from mammography.preprocess.geometry import Placement, Resize, place, resample
 from mammography.preprocess.intensity import Voi, brightness
 from mammography.preprocess.recipe import Recipe, Step
 
@@ -44,11 +44,15 @@ class Imagenet(Recipe):
             }
         )
 
+    def placement(self, shape: tuple[int, int]) -> Placement:
+        """See `Recipe.placement`."""
+        return place(shape, self.size, self.resize)
+
     def gray(self, image: StoredImage) -> NDArray[np.float32]:
         """Brightness at full bit depth, resized on the canvas; see `Recipe.gray`."""
         scale = brightness(image, self.tail, self.voi, self.voi_index)
         shape = (scale.pixels.shape[0], scale.pixels.shape[1])
-        placement = place(shape, self.size, self.resize)
+        placement = self.placement(shape)
         top, left = placement.origin
         part = scale.pixels[top : top + placement.source[0], left : left + placement.source[1]]
         sums, denominator = resample(part, scale.table, placement.content)
