@@ -41,8 +41,8 @@ def test_one_run_gives_its_numbers_with_their_intervals(tmp_path: Path) -> None:
     assert row(text, "Cohen") == [
         f"{run.metrics['kappa']:.3f}", f"{kappa['low']:.3f}$ to ${kappa['high']:.3f}",
     ]  # fmt: skip
-    assert "One run of \\texttt{efficientnet\\_b0} with the seed 42." in text
-    assert "180 images trained it, 60 images validated it" in text
+    assert "One run of \\texttt{efficientnet\\_b0}.\nSeed 42: " in text
+    assert "trained on 180 images and validated on 60;" in text
     assert "the weights of epoch 3 of 5" in text
     assert "density (A, B, C, D)" in text
 

@@ -41,8 +41,8 @@ def test_correct_ones_stand_left_of_wrong_ones_and_classes_below_each_other() ->
     (left, first), (right, beside), (under, second), (last, end) = places(figure)
     assert left == under < right == last
     assert first == beside > second == end
-    said = [line for line in words(figure) if line.startswith("predicted")]
-    assert said == [f"predicted {name}, 62 %" for name in ("A", "B", "B", "A")]
+    said = [line for line in words(figure) if line.endswith("%")]
+    assert said == [f"{name}, 62 %" for name in ("A", "B", "B", "A")]
     headings = {t.get_text(): t.get_position()[0] for t in figure.texts}
     assert headings["correct"] == pytest.approx(left, abs=1e-3)
     assert headings["wrong"] == pytest.approx(right, abs=1e-3)

@@ -40,6 +40,12 @@ def test_untrained_weights_are_cautioned_of(tmp_path: Path) -> None:
     assert "random (seed 42)" in str(run.caution)
 
 
+def test_an_archive_of_which_too_little_could_be_read_is_cautioned_of(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "results")
+    change(folder / "summary.json", exit_code=1, readable_share=0.805)
+    assert read_run(folder).caution == "Only 80.5 % of the archive's images could be read."
+
+
 def test_runs_below_a_folder_come_in_their_natural_order(tmp_path: Path) -> None:
     seeds = [tmp_path / "seeds" / name for name in ("results", "results_2", "results_10")]
     folds = [tmp_path / f"cv/fold_{number}/results" for number in (1, 2, 10)]

@@ -86,7 +86,8 @@ class ReportPack:
         section = open_section(tex, HEADING)
         pictures = [self._draw(run) for run in runs]
         section.write(density_section(runs, [self._named(made) for made in pictures]))
-        log.info("%s: figures and metrics of %s", tex, _seeds(runs))
+        seeds = ", ".join(str(run.seed) for run in runs)
+        log.info("%s: figures and metrics of seed %s", tex, seeds)
         return ReportPackResult(tuple(path for made in pictures for path in made.values()), tex)
 
     def _draw(self, run: FinishedRun) -> dict[str, Path]:
@@ -158,7 +159,3 @@ def _refuse_shared_seeds(runs: list[FinishedRun]) -> None:
                 "pictures are named: give one run per seed (eval-export takes the folds of a "
                 "cross-validation)."
             )
-
-
-def _seeds(runs: list[FinishedRun]) -> str:
-    return ", ".join(f"seed {run.seed}" for run in runs)

@@ -58,7 +58,7 @@ def _what_was_run(runs: Sequence[FinishedRun]) -> str:
     archs = _listing(dict.fromkeys(f"\\texttt{{{escaped(run.arch)}}}" for run in runs))
     seeds = _listing(str(run.seed) for run in runs)
     if len(runs) == 1:
-        lines = [f"One run of {archs} with the seed {seeds}."]
+        lines = [f"One run of {archs}."]
     else:
         lines = [f"{len(runs)} runs of {archs} with the seeds {seeds}."]
         others = [name for name in differing_settings(runs) if name != "seed"]
@@ -66,12 +66,12 @@ def _what_was_run(runs: Sequence[FinishedRun]) -> str:
             named = _listing(f"\\texttt{{{escaped(name)}}}" for name in others)
             lines.append(f"They also differ in {named}.")
     for run in runs:
-        validation = f"{run.metrics['images']} images validated it"
         lines.append(
-            f"Seed {run.seed}: {run.training_images} images trained it, {validation}; initial "
-            f"weights {escaped(run.model['weights']['name'])}; {_fusion(run)}; the weights of "
-            f"epoch {run.best_epoch} of {len(run.history['epoch'])}, with the highest adjusted "
-            "balanced accuracy, were kept."
+            f"Seed {run.seed}: trained on {run.training_images} images and validated on "
+            f"{run.metrics['images']}; initial weights {escaped(run.model['weights']['name'])}; "
+            f"{_fusion(run)}; the weights of epoch {run.best_epoch} of "
+            f"{len(run.history['epoch'])} were kept, which had the highest adjusted balanced "
+            "accuracy on the validation images."
         )
         if run.caution:
             lines.append(f"\\textbf{{{escaped(run.caution)}}}")
@@ -96,8 +96,10 @@ def _table(runs: Sequence[FinishedRun]) -> str:
         "\\begin{table}[ht]",
         "  \\centering",
         f"  \\caption{{Validation metrics, {escaped(runs[0].label)} ({_classes(runs[0])}). "
-        f"{explanation} {RESEARCH_ONLY}}}",
+        f"{explanation} The epoch was chosen on the same images, which makes the numbers "
+        f"optimistic. {RESEARCH_ONLY}}}",
         "  \\label{tab:density-metrics}",
+        "  \\smallskip",
         f"  \\begin{{tabular}}{{l{'c' * len(columns)}}}",
         "    \\hline",
         f"    Metric & {' & '.join(columns)} \\\\",

@@ -81,7 +81,7 @@ def draw_gradcam(examples: Sequence[CamExample], title: str, warning: str | None
     row_height = (pitch - _GAP) / 2 * highest + _WORDS
     shown = sum(example is not None for row in rows for example in row)
     share = "" if shown == len(examples) else f"; {shown} of {len(examples)} examples"
-    subtitle = f"Grad-CAM of the predicted class, each map scaled to its own maximum{share}"
+    subtitle = f"Grad-CAM of the predicted class, named below; each map has its own scale{share}"
     head = header_height(title, subtitle, warning) + 0.22
     row_height = min(row_height, (_PAGE_HEIGHT - head - _FOOT) / len(rows))
     figure = blank(head + row_height * len(rows) + _FOOT)
@@ -141,8 +141,10 @@ def _headings(figure: Figure, y: float, *, labelled: bool) -> None:
 
 
 def _class_name(figure: Figure, top: float, height: float, name: str | None) -> None:
-    words = _short(name or "", int(height / 0.11))
-    style = {"ha": "center", "va": "center", "fontsize": 10, "weight": "bold"}
+    per_point = 0.0095  # inches that a bold letter is wide, for each point of its size
+    words = _short(name or "", int(height / (7 * per_point)))
+    size = min(10.0, height / (per_point * max(len(words), 1)))
+    style = {"ha": "center", "va": "center", "fontsize": size, "weight": "bold"}
     write(figure, MARGIN + 0.08, top - height / 2, words, rotation=90, **style)
 
 
@@ -174,7 +176,7 @@ def _example(figure: Figure, box: tuple[float, float, float, float], example: Ca
         axes.axis("off")
     colour = _WRONG if example.true is not None and not example.correct else INK
     probability = f", {100 * example.probability:.0f} %"
-    said = _short(f"predicted {example.predicted}", int(room / 0.068) - len(probability))
+    said = _short(example.predicted, int(room / 0.07) - len(probability))
     write(figure, left, top - height - 0.15, said + probability, color=colour, fontsize=8.5)
     caption = _short(example.caption, int(room / 0.058))
     write(figure, left, top - height - 0.28, caption, color=GRAY, fontsize=7)

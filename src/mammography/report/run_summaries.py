@@ -85,10 +85,13 @@ class FinishedRun:
     @property
     def caution(self) -> str | None:
         """What must be said wherever the run's numbers are shown, or None."""
-        weights = self.model["weights"]
-        if weights["trained"]:
-            return None
-        return f"The encoder started untrained: its weights were {weights['name']}."
+        weights, sentences = self.model["weights"], []
+        if not weights["trained"]:
+            sentences.append(f"The encoder started untrained: its weights were {weights['name']}.")
+        if self.summary["exit_code"] == 1:
+            share = 100 * self.summary["readable_share"]
+            sentences.append(f"Only {share:.1f} % of the archive's images could be read.")
+        return " ".join(sentences) or None
 
 
 def read_runs(given: Sequence[Path]) -> list[FinishedRun]:
