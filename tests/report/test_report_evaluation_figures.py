@@ -165,6 +165,7 @@ def test_learning_rates_are_logarithmic_and_zero_is_left_out() -> None:
     rates = figure.axes[1]
     assert rates.get_yscale() == "log"
     assert rates.get_ylim()[0] > 1e-5
+    assert not np.isfinite(rates.transScale.transform((5.0, 0.0))[1])
     shown = [label.get_text() for label in rates.get_yticklabels()]
     assert "1e-4" in shown
     assert not any("mathdefault" in said for said in words(figure))
