@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mammography.analysis.baselines import CLASSIFIERS, OutOfFold
-from mammography.analysis.fold_results import METRICS, Problem, best_classifier
+from mammography.analysis.baselines import CLASSIFIERS
+from mammography.analysis.fold_results import METRICS, Evaluation, Problem
 from mammography.analysis.metrics import confusion_matrices, scores
 from mammography.analysis.statistics import paired_t_tests
 
@@ -18,11 +18,7 @@ DECISIVE = "balanced_accuracy"
 RESAMPLES = 1000
 
 
-def compare(
-    problem: Problem,
-    embeddings: tuple[dict[str, OutOfFold], dict[str, Any]],
-    classical: tuple[dict[str, OutOfFold], dict[str, Any]],
-) -> dict[str, Any]:
+def compare(problem: Problem, embeddings: Evaluation, classical: Evaluation) -> dict[str, Any]:
     """Compare the two sets of features, each classifier with itself and best with best.
 
     A winner is named only where the 95 % interval of the difference in balanced accuracy, best
@@ -31,25 +27,21 @@ def compare(
 
     Args:
         problem: What was asked.
-        embeddings: What `cross_validate` gave of the embeddings, and their `classifier_results`.
-        classical: Likewise of the descriptors.
+        embeddings: What the embeddings reached.
+        classical: What the descriptors reached, on the same folds.
 
     Returns:
         JSON values; all differences are embeddings - classical.
     """
-    pairs = {name: (name, name) for name in CLASSIFIERS}
-    chosen = best_classifier(embeddings[1]), best_classifier(classical[1])
-    compared = {
-        key: _pair(problem, embeddings, classical, pair)
-        for key, pair in {**pairs, "best": chosen}.items()
-    }
-    best = compared.pop("best")
+    best = _pair(problem, (embeddings, embeddings.best), (classical, classical.best))
     return {
         "difference": "embeddings - classical",
         "test_train_ratio": _test_train_ratio(problem),
         "best_against_best": best
         | {"caution": "Each best one was chosen by these very folds, which flatters both."},
-        "same_classifier": compared,
+        "same_classifier": {
+            name: _pair(problem, (embeddings, name), (classical, name)) for name in CLASSIFIERS
+        },
         "verdict": _verdict(best, problem),
     }
 
@@ -99,29 +91,23 @@ def paired_bootstrap(
 
 
 def _pair(
-    problem: Problem,
-    embeddings: tuple[dict[str, OutOfFold], dict[str, Any]],
-    classical: tuple[dict[str, OutOfFold], dict[str, Any]],
-    names: tuple[str, str],
+    problem: Problem, first: tuple[Evaluation, str], second: tuple[Evaluation, str]
 ) -> dict[str, Any]:
-    outcomes = [side[0][name] for side, name in zip((embeddings, classical), names, strict=True)]
-    results = [side[1][name] for side, name in zip((embeddings, classical), names, strict=True)]
+    """One classifier on the embeddings against one on the descriptors."""
+    folds = [side.results[name]["folds"] for side, name in (first, second)]
+    probabilities = [side.outcomes[name].probabilities for side, name in (first, second)]
     return {
-        "embeddings": names[0],
-        "classical": names[1],
+        "embeddings": first[1],
+        "classical": second[1],
         "t_tests": {
-            key: _tests(problem, *[[fold[key] for fold in each["folds"]] for each in results])
+            key: _tests(problem, *([fold[key] for fold in each] for each in folds))
             for key in METRICS
         },
-        "bootstrap": paired_bootstrap(
-            problem, outcomes[0].probabilities, outcomes[1].probabilities
-        ),
+        "bootstrap": paired_bootstrap(problem, *probabilities),
     }
 
 
-def _tests(
-    problem: Problem, a: list[float | None], b: list[float | None]
-) -> dict[str, Any]:  # fmt: skip
+def _tests(problem: Problem, a: list[float | None], b: list[float | None]) -> dict[str, Any]:
     if problem.leave_one_out:
         return {"undefined": "each fold is one group of images; see the bootstrap"}
     if None in a or None in b:

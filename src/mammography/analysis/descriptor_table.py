@@ -26,6 +26,8 @@ from mammography.embeddings.store import Part, PartialSet
 from mammography.errors import ImageRejected
 from mammography.preprocess.recipe import Recipe
 from mammography.runs import canonical_json, sha256_of_text, versions, written_whole
+from mammography.tables import rejects_frame
+from mammography.vocabulary import RejectCode
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,16 @@ class DescriptorTable:
     values: NDArray[np.float32]
     rows: NDArray[np.int64]
     rejected: dict[int, ImageRejected]
+
+    def rejects(self, index: pl.DataFrame) -> pl.DataFrame:
+        """The rejected images as a table of `mammography.tables.REJECT_COLUMNS`."""
+        rows = index.select("path", "table_row", "exam").to_dicts()
+        return rejects_frame(
+            [
+                {**rows[row], "code": str(RejectCode(verdict.code).value), "reason": verdict.reason}
+                for row, verdict in self.rejected.items()
+            ]
+        )
 
 
 def described(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mammography.analysis.baselines import CLASSIFIERS, Fold, OutOfFold
+from mammography.analysis.baselines import CLASSIFIERS, Fold, OutOfFold, cross_validate
+from mammography.analysis.feature_sets import FeatureSet
 from mammography.analysis.metrics import classification_metrics
 from mammography.analysis.statistics import bootstrap_intervals
+
+log = logging.getLogger(__name__)
 
 #: What is told of every fold, all of them better when higher.
 METRICS = (
@@ -50,6 +54,39 @@ class Problem:
     folds: Sequence[Fold]
     leave_one_out: bool
     seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a set of features reached.
+
+    Attributes:
+        features: What was classified.
+        outcomes: By classifier, the predictions.
+        results: By classifier, their numbers; see `classifier_results`.
+        best: The classifier that `best_classifier` names.
+    """
+
+    features: FeatureSet
+    outcomes: dict[str, OutOfFold]
+    results: dict[str, Any]
+    best: str
+
+
+def evaluate(features: FeatureSet, problem: Problem, workers: int) -> Evaluation:
+    """Cross-validate all classifiers on a set of features; see `cross_validate`."""
+    log.info("%s: %s; fitting", features.name, features.what)
+    outcomes = cross_validate(
+        features.values,
+        problem.codes,
+        len(problem.classes),
+        problem.folds,
+        n_components=features.n_components,
+        seed=problem.seed,
+        workers=workers,
+    )
+    results = classifier_results(problem, outcomes)
+    return Evaluation(features, outcomes, results, best_classifier(results))
 
 
 def folds_record(problem: Problem) -> list[dict[str, Any]]:
