@@ -122,6 +122,7 @@ def test_images_without_a_label_are_drawn_in_reading_order() -> None:
     figure = draw_gradcam([example(None, name) for name in "ABCDE"], "T")
     assert "wrong" not in words(figure)
     assert "no example" not in words(figure)
+    assert not any("of the predicted class" in said for said in words(figure))
     (x1, y1), (x2, y2), (x3, y3), (x4, y4), (x5, y5) = places(figure)
     assert x5 == x1 < x2 < x3 < x4
     assert y1 == y2 == y3 == y4 > y5

@@ -64,8 +64,9 @@ def draw_gradcam(examples: Sequence[CamExample], title: str, warning: str | None
     last of each class first, and the subtitle says how many are shown.
 
     Args:
-        examples: At least one; classes come in the order of their first example. Examples without
-            a true class are drawn in reading order.
+        examples: At least one; classes come in the order of their first example. The maps of
+            those with a true class are of the predicted one. Examples without a true class are
+            drawn in reading order; which class their maps are of is the title's to say.
         title: What was explained; long ones wrap.
         warning: What a reader must know before believing the maps, such as an untrained encoder.
 
@@ -81,12 +82,14 @@ def draw_gradcam(examples: Sequence[CamExample], title: str, warning: str | None
     row_height = (pitch - _GAP) / 2 * highest + _WORDS
     shown = sum(example is not None for row in rows for example in row)
     share = "" if shown == len(examples) else f"; {shown} of {len(examples)} examples"
-    subtitle = f"Grad-CAM of the predicted class, named below; each map has its own scale{share}"
+    labelled = set(blocks) != {None}
+    what = "Grad-CAM of the predicted class," if labelled else "Grad-CAM; the predicted class is"
+    subtitle = f"{what} named below; each map has its own scale{share}"
     head = header_height(title, subtitle, warning) + 0.22
     row_height = min(row_height, (_PAGE_HEIGHT - head - _FOOT) / len(rows))
     figure = blank(head + row_height * len(rows) + _FOOT)
     y = header(figure, title, subtitle, warning) - 0.1
-    _headings(figure, y, labelled=set(blocks) != {None})
+    _headings(figure, y, labelled=labelled)
     y -= 0.12
     for name, block in blocks.items():
         _class_name(figure, y, row_height * len(block) - 0.1, name)
