@@ -128,6 +128,12 @@ def test_images_without_a_label_are_drawn_in_reading_order() -> None:
     assert y1 == y2 == y3 == y4 > y5
 
 
+def test_one_image_without_a_label_has_the_page_for_itself() -> None:
+    one, two = (draw_gradcam([example(None, "A")] * number, "T") for number in (1, 2))
+    widths = [figure.axes[1].get_position().width for figure in (one, two)]
+    assert widths[0] > 2 * widths[1]
+
+
 def test_without_an_example_there_is_no_figure() -> None:
     with pytest.raises(ValueError, match="no example"):
         draw_gradcam([], "T")

@@ -116,7 +116,7 @@ def _blocks(examples: Sequence[CamExample]) -> dict[str | None, list[_Row]]:
     blocks: dict[str | None, list[_Row]] = {}
     for name, (correct, wrong) in by_class.items():
         if name is None:
-            rows = _lines(correct, 2 * abreast)
+            rows = _lines(correct, 1 if len(examples) == 1 else 2 * abreast)
         else:
             sides = zip_longest(_lines(correct, abreast), _lines(wrong, abreast))
             nothing: _Row = [None] * abreast
