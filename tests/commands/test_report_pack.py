@@ -72,6 +72,17 @@ def test_a_run_becomes_three_pictures_and_a_section(article: Path, asked: list[A
     assert asked == [(run, None, 42)]
 
 
+def test_the_assets_folder_may_be_the_current_one(
+    article: Path, asked: list[Asked], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "results")
+    article.mkdir()
+    monkeypatch.chdir(article)
+    result = ReportPack((run,), Path()).run()
+    assert result.tex == tmp_path / "sections/density_model.tex"
+    assert "{Article/density_train_seed42.png}" in result.tex.read_text()
+
+
 def test_a_section_that_exists_changes_between_its_markers_only(
     article: Path, asked: list[Asked], tmp_path: Path
 ) -> None:

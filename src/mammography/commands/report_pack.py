@@ -82,7 +82,7 @@ class ReportPack:
             raise UsageError(f"There is no folder {self.dicom_root} (--dicom-root).")
         runs = read_runs(self.runs)
         _refuse_shared_seeds(runs)
-        tex = self.tex or self.assets_dir.parent / "sections" / "density_model.tex"
+        tex = self.tex or self.assets_dir.resolve().parent / "sections" / "density_model.tex"
         section = open_section(tex, HEADING)
         pictures = [self._draw(run) for run in runs]
         section.write(density_section(runs, [self._named(made) for made in pictures]))
@@ -145,7 +145,9 @@ class ReportPack:
         """Pictures as TeX finds them from the folder that holds the assets folder."""
         from mammography.report.density_section import Pictures
 
-        names = {kind: f"{self.assets_dir.name}/{path.name}" for kind, path in made.items()}
+        names = {
+            kind: f"{self.assets_dir.resolve().name}/{path.name}" for kind, path in made.items()
+        }
         return Pictures(names["train"], names["confusion"], names.get("gradcam"))
 
 
