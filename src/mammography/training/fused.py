@@ -64,18 +64,36 @@ def refuse_missing(images: pl.DataFrame, embeddings: EmbeddingSet) -> None:
     rows_for(wanted["image_id"].to_list(), embeddings, images["image_id"].to_list())
 
 
-def embedding_of_file(file: Path, root: Path, embeddings: EmbeddingSet) -> NDArray[np.float32]:
-    """The embedding (1, width) of one file of an archive, found by its path below the root.
+def embedding_of_file(
+    model: TrainedModel, folder: Path | None, root: Path | None, file: Path
+) -> NDArray[np.float32] | None:
+    """The embedding (1, width) of one file, found by its path below its archive's root.
+
+    None for a model that looks at images alone.
+
+    Args:
+        model: Trained with embeddings, or without.
+        folder: The embedding set's.
+        root: The archive's.
+        file: Below it.
 
     Raises:
-        UsageError: The file does not lie below the root.
-        StoreError: It has no embedding.
+        UsageError: As `open_embeddings`; or there is no root, or the file is not below it.
+        StoreError: As `open_embeddings`; or the file has no embedding.
     """
+    embeddings = open_embeddings(model, folder)
+    if embeddings is None:
+        return None
+    if root is None:
+        raise UsageError(
+            f"Where {file} lies in its archive names its embedding: say which folder the archive "
+            "is with --dicom-root."
+        )
     try:
         path = file.resolve().relative_to(root.resolve()).as_posix()
     except ValueError as error:
         raise UsageError(
             f"{file} does not lie below {root} (--dicom-root), so its embedding cannot be found."
         ) from error
-    index = embeddings.index
-    return rows_for(index.filter(pl.col("path") == path)["image_id"].to_list() or [path], embeddings)
+    known = embeddings.index.filter(pl.col("path") == path)["image_id"].to_list()
+    return rows_for(known or [path], embeddings)

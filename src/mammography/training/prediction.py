@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,7 +22,8 @@ from mammography.embeddings.store import PartialSet
 from mammography.encoders.backends import Backend, EncoderRequest, open_backend
 from mammography.encoders.records import EncoderInfo
 from mammography.preprocess.grays_levels import as_trained
-from mammography.training.model_files import TrainedModel
+from mammography.runs import sha256_of_file
+from mammography.training.model_files import WEIGHTS, TrainedModel
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,35 @@ class Answer:
         """The likeliest class as people call it."""
         return self.label.names[self.code]
 
+    def record(self) -> dict[str, Any]:
+        """As JSON values; probabilities by class."""
+        classes = [str(name) for name in self.label.classes]
+        return {
+            "label": self.label.name,
+            "predicted": classes[self.code],
+            "name": self.name,
+            "probabilities": dict(zip(classes, self.probabilities.tolist(), strict=True)),
+            "calibrated": dict(zip(classes, self.calibrated.tolist(), strict=True)),
+        }
 
-def answer(
+
+def about(model: TrainedModel) -> dict[str, Any]:
+    """What must stand beside a model's predictions wherever they are kept, as JSON values."""
+    return {
+        "model": {name: model.record[name] for name in ("arch", "objective", "seed", "temperature")}
+        | {"run": model.run.as_posix(), "sha256": sha256_of_file(model.run / WEIGHTS)},
+        "caution": caution(model),
+        "terms": model.record["terms"],
+    }
+
+
+def caution(model: TrainedModel) -> str | None:
+    """What a reader must know before believing a model's predictions, or None."""
+    weights = model.record["weights"]
+    return None if weights["trained"] else f"The encoder began untrained: {weights['name']}."
+
+
+def ask(
     model: TrainedModel, tensor: NDArray[np.float32], embedding: NDArray[np.float32] | None = None
 ) -> Answer:
     """Ask a model about one image, on the CPU.
