@@ -86,6 +86,12 @@ class Epochs(Callback):
         self._best: tuple[float, float, float] | None = None
         self.best_epoch = 0
 
+    def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
+        """End at once what had ended early when it was interrupted."""
+        assert isinstance(task, DensityTask)
+        epochs = task.history["epoch"]
+        trainer.should_stop = bool(epochs) and self._ends(epochs[-1])
+
     def on_train_epoch_end(self, trainer: Trainer, task: LightningModule) -> None:
         """See the class."""
         assert isinstance(task, DensityTask)
@@ -97,9 +103,8 @@ class Epochs(Callback):
             if trainer.is_global_zero:
                 with written_whole(self._folder / BEST) as path:
                     torch.save(task.classifier.state_dict(), path)
-        patience = self._settings.patience
-        if patience is not None and line["epoch"] - self.best_epoch >= patience:
-            log.info("no better model for %d epochs: training ends", patience)
+        if self._ends(line["epoch"]):
+            log.info("no better model for %d epochs: training ends", self._settings.patience)
             trainer.should_stop = True
         if trainer.is_global_zero:
             with written_whole(self._folder / LAST) as path:
@@ -108,6 +113,10 @@ class Epochs(Callback):
             trainer.save_checkpoint(self._folder / LAST)
         if self._on_epoch and trainer.is_global_zero:
             self._on_epoch(line)
+
+    def _ends(self, epoch: int) -> bool:
+        patience = self._settings.patience
+        return patience is not None and epoch - self.best_epoch >= patience
 
     def _tell(self, task: DensityTask, line: Mapping[str, Any]) -> None:
         log.info(

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mammography.analysis.metrics import headline
+from mammography.errors import MammographyError
 from mammography.training.augment import Augmentation, mixup
 from mammography.training.classifier import Classifier
 from mammography.training.data import Batch
 from mammography.training.objective import Objective, losses, soft_targets, weighted_mean
-from mammography.training.schedule import optimizer_of, schedulers_of
+from mammography.training.schedule import optimizer_of, set_rates
 from mammography.training.settings import FitSettings
 
 #: What an epoch's line of the history says, in this order.
@@ -87,14 +88,14 @@ class DensityTask(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """See `mammography.training.schedule`."""
-        optimizer = optimizer_of(self.classifier, self.settings)
-        return [optimizer], schedulers_of(optimizer, self.settings)
+        return optimizer_of(self.classifier, self.settings)
 
     def on_train_epoch_start(self) -> None:
-        """Start the sums of the epoch's line, and note its learning rates."""
+        """Start the sums of the epoch's line, and set its learning rates."""
         self._sums = torch.zeros(4, device=self.device)
-        groups = self.optimizers().param_groups  # type: ignore[union-attr]
-        self._rates = {group["name"]: group["lr"] for group in groups}
+        optimizer: Any = self.optimizers()
+        set_rates(optimizer, self.settings, self.history["val_loss"])
+        self._rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
 
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """The weighted loss of a batch, over all processes together."""
@@ -138,7 +139,7 @@ class DensityTask(LightningModule):
         if world == 1:
             return mean
         total = self.trainer.strategy.reduce(weight.clone(), reduce_op="sum")
-        return mean * weight * world / total
+        return mean * weight * world / torch.where(total > 0, total, 1.0)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation."""
@@ -152,12 +153,21 @@ class DensityTask(LightningModule):
         self._seen.append((batch.rows, batch.codes, seen))
 
     def on_validation_epoch_end(self) -> None:
-        """Add a line to the history."""
+        """Add a line to the history.
+
+        Raises:
+            MammographyError: The training has diverged.
+        """
         if self.trainer.sanity_checking:
             return
         rows, codes, logs = (torch.cat(parts).cpu() for parts in zip(*self._seen, strict=True))
         if self.trainer.world_size > 1:
             rows, codes, logs = _gathered(rows, codes, logs)
+        if logs.isnan().any():
+            raise MammographyError(
+                f"Training diverged in epoch {self.current_epoch + 1}: the network's outputs are "
+                "no numbers any more. Lower --lr and --backbone-lr, or limit gradients with --clip."
+            )
         order = rows.argsort()
         codes, logs = codes[order], logs[order]
         targets = soft_targets(codes, logs.shape[1], 0.0)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, MultiplicativeLR, ReduceLROnPlateau
 
 from mammography.training.classifier import Classifier
 from mammography.training.settings import FitSettings
@@ -18,6 +17,9 @@ _OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "sgd": lambda groups, **rest: torch.optim.SGD(groups, momentum=0.9, **rest),
 }
+
+#: Epochs without a lower validation loss after which "plateau" halves the learning rates.
+_PATIENCE = 3
 
 
 def optimizer_of(classifier: Classifier, settings: FitSettings) -> Optimizer:
@@ -31,14 +33,28 @@ def optimizer_of(classifier: Classifier, settings: FitSettings) -> Optimizer:
     return _OPTIMIZERS[settings.optimizer](groups, weight_decay=settings.weight_decay)
 
 
-def factor(settings: FitSettings, epoch: int) -> float:
-    """What the learning rates of an epoch, counted from 0, are multiplied by.
+def set_rates(optimizer: Optimizer, settings: FitSettings, val_losses: Sequence[float]) -> None:
+    """Give an optimiser the learning rates of the epoch that comes after these.
 
-    For "plateau", the warm-up alone.
+    They follow from the epochs before, so that an interrupted training has them again.
+
+    Args:
+        optimizer: Of `optimizer_of`.
+        settings: Of the trainer.
+        val_losses: Of all epochs so far.
     """
-    warmup = settings.warmup_epochs
+    now = factor(settings, val_losses)
+    for group in optimizer.param_groups:
+        group["lr"] = now * (settings.lr if group["name"] == "head" else settings.backbone_lr)
+
+
+def factor(settings: FitSettings, val_losses: Sequence[float]) -> float:
+    """What the learning rates of the epoch that comes after these are multiplied by."""
+    epoch, warmup = len(val_losses), settings.warmup_epochs
     if epoch < warmup:
         return (epoch + 1) / warmup
+    if settings.scheduler == "plateau":
+        return 0.5 ** _plateaus(val_losses[warmup:])
     rest = max(1, settings.epochs - warmup)
     if settings.scheduler == "cosine":
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (epoch - warmup) / rest)))
@@ -47,14 +63,12 @@ def factor(settings: FitSettings, epoch: int) -> float:
     return 1.0
 
 
-def schedulers_of(optimizer: Optimizer, settings: FitSettings) -> list[dict[str, Any]]:
-    """What changes the learning rates after each epoch, as Lightning takes it."""
-    if settings.scheduler != "plateau":
-        return [{"scheduler": LambdaLR(optimizer, lambda epoch: factor(settings, epoch))}]
-    for group in optimizer.param_groups:
-        group["lr"] *= factor(settings, 0)
-    warmup = MultiplicativeLR(
-        optimizer, lambda epoch: factor(settings, epoch) / factor(settings, epoch - 1)
-    )
-    plateau = ReduceLROnPlateau(optimizer, factor=0.5, patience=3)
-    return [{"scheduler": warmup}, {"scheduler": plateau, "monitor": "val_loss"}]
+def _plateaus(losses: Sequence[float]) -> int:
+    """How often the loss has gone without a new minimum for `_PATIENCE` epochs."""
+    plateaus, waited, lowest = 0, 0, math.inf
+    for loss in losses:
+        waited = 0 if loss < lowest else waited + 1
+        lowest = min(loss, lowest)
+        if waited == _PATIENCE:
+            plateaus, waited = plateaus + 1, 0
+    return plateaus

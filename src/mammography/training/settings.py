@@ -21,8 +21,8 @@ class FitSettings:
         optimizer: By name.
         weight_decay: Of all trained parameters.
         scheduler: What the learning rates do after the warm-up: cosine to 0, halved when the
-            validation loss has not fallen for three epochs, a tenth after each third of the
-            epochs, or nothing.
+            validation loss has had no new minimum for three epochs, a tenth after each third of
+            the epochs, or nothing.
         warmup_epochs: The rates of epoch e, counted from 0, are multiplied by
             (e + 1) / warmup_epochs.
         patience: Epochs without a better model after which training ends; None for never.
