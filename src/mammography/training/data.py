@@ -93,7 +93,9 @@ class BatchOrder(Sampler[list[int]]):
     """Which images are in which batch of an epoch; the share of one process of several.
 
     The order depends on seed and epoch alone. Batches are drawn for all processes together and
-    dealt out to them, so that more processes see the same batches as one.
+    dealt out to them, so that more processes see the same batches as one. A last batch of one
+    shuffled image, of which batch normalisation can learn nothing, or of fewer than there are
+    processes, is left out: other images in every epoch.
 
     Args:
         rows: Positions to draw from.
@@ -132,7 +134,8 @@ class BatchOrder(Sampler[list[int]]):
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self._rows), self._batch_size)
-        return whole + (rest >= self._world)
+        least = min(max(2, self._world), len(self._rows)) if self._shuffle else 1
+        return whole + (rest >= least)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = self._order()

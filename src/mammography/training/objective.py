@@ -71,5 +71,9 @@ def losses(log_probabilities: Tensor, targets: Tensor) -> Tensor:
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Σ w v / Σ w, as `torch.nn.CrossEntropyLoss` averages with class weights; both (batch,)."""
-    return torch.dot(values, weights) / weights.sum()
+    """Σ w v / Σ w, as `torch.nn.CrossEntropyLoss` averages with class weights; both (batch,).
+
+    0 where all weights are 0: such images say nothing.
+    """
+    total = weights.sum()
+    return torch.dot(values, weights) / torch.where(total > 0, total, 1.0)
