@@ -179,7 +179,7 @@ def _few(frame: pl.DataFrame, groups: int) -> str:
     return f"{frame.height} images in {groups} groups of one patient or exam{why}"
 
 
-def read_split(path: Path, frame: pl.DataFrame) -> Split:
+def read_split(path: Path, frame: pl.DataFrame, *, complete: bool = True) -> Split:
     """Read a split that the user brings, or that a run wrote.
 
     The table has one column that names images (`image_id`), else exams, else patients, and a
@@ -188,7 +188,8 @@ def read_split(path: Path, frame: pl.DataFrame) -> Split:
 
     Args:
         path: The CSV file.
-        frame: A manifest's frame; each of its images must be on one side.
+        frame: A manifest's frame.
+        complete: Whether each of its images must be on one side; else it may be on neither.
 
     Raises:
         LabelTableError: The file is not a table.
@@ -202,14 +203,16 @@ def read_split(path: Path, frame: pl.DataFrame) -> Split:
         raise SplitError(f"{path} names {key}s that are not in the manifest: {listed(unknown)}.")
     side_of = {own[name]: side for name, side in sides.of.items()}
     images = list(zip(frame["image_id"], frame[key], strict=True))
-    if missing := [image_id for image_id, name in images if name not in side_of]:
+    missing = [image_id for image_id, name in images if name not in side_of]
+    if missing and complete:
         raise SplitError(f"{path} puts these images on neither side: {listed(missing)}.")
     split = Split(
-        tuple(image_id for image_id, name in images if side_of[name] == TRAIN),
-        tuple(image_id for image_id, name in images if side_of[name] == VALIDATION),
+        tuple(image_id for image_id, name in images if side_of.get(name) == TRAIN),
+        tuple(image_id for image_id, name in images if side_of.get(name) == VALIDATION),
     )
     if not (split.train and split.validation):
         raise SplitError(f"{path} puts all images on one side.")
+    frame = frame.filter(~pl.col("image_id").is_in(missing))
     warn_of_unknown_patients(frame)
     refuse_leaks(split, frame)
     return split

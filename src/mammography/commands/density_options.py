@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from mammography.errors import UsageError
 
 if TYPE_CHECKING:
+    from mammography.archive.dialects import Label
     from mammography.commands.train_density import TrainDensity
     from mammography.training.settings import FitSettings
     from mammography.training.study import ModelChoice
@@ -27,13 +29,15 @@ def check(command: TrainDensity) -> None:
     """
     for name, least in _LEAST.items():
         value = getattr(command, name)
-        if isinstance(value, (int, float)) and value < least:
+        if isinstance(value, (int, float)) and not least <= value < math.inf:
             raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, not {value}.")
     for name in ("dropout", "label_smoothing"):
         if not 0 <= getattr(command, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} is a share from 0 to below 1.")
-    if command.clip is not None and command.clip <= 0:
+    if command.clip is not None and not command.clip > 0:
         raise UsageError(f"--clip must be above 0, not {command.clip}.")
+    if not 0 < command.val_frac < 1:
+        raise UsageError(f"--val-frac is a share above 0 and below 1, not {command.val_frac}.")
     if not command.dicom_root.is_dir():
         raise UsageError(f"There is no folder {command.dicom_root} (--dicom-root).")
     if command.use_sampler and command.class_weights not in (None, "none"):
@@ -74,6 +78,20 @@ def class_weights_of(command: TrainDensity) -> str | tuple[float, ...]:
     if not all(0 <= weight < float("inf") for weight in weights) or not any(weights):
         raise UsageError("--class-weights must be at least 0, and not all of them 0.")
     return weights
+
+
+def check_class_weights(command: TrainDensity, label: Label) -> None:
+    """Refuse class weights that are not as many as the classes.
+
+    Raises:
+        UsageError: The message says which classes there are.
+    """
+    weights, names = class_weights_of(command), label.names
+    if isinstance(weights, tuple) and len(weights) != len(names):
+        raise UsageError(
+            f"--class-weights needs one number for each of {', '.join(names)}: {len(names)}, not "
+            f"{len(weights)}."
+        )
 
 
 def seeds_of(command: TrainDensity) -> list[int]:

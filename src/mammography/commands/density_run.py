@@ -16,12 +16,13 @@ import polars as pl
 from mammography.analysis.calibration import fit_temperature
 from mammography.analysis.metrics import HEADLINE
 from mammography.archive.audit import readable_share
+from mammography.archive.split_table import listed
 from mammography.archive.splits import Split, folds, groups_of, hold_out, read_split, split_frame
 from mammography.commands import density_options, options
 from mammography.commands.progress import progress, terminal
 from mammography.embeddings.embedding_set import EmbeddingSet, load_embeddings
 from mammography.embeddings.matching import open_features
-from mammography.encoders.registry import find_architecture
+from mammography.encoders.registry import find_architecture, load_encoder
 from mammography.errors import NothingLeftError, SplitError, StoreError
 from mammography.preprocess.cache import Grays, prepare_images
 from mammography.report.density_report import Evaluation, summary_over_runs, write_evaluation
@@ -110,10 +111,13 @@ def training_data(command: TrainDensity) -> TrainingData:
     embeddings = _embeddings(command)
     folders = [command.outdir, *([command.cv_outdir] if command.cv_outdir else [])]
     manifest = options.manifest_of(command, folders)
-    known, table_label = manifest.frame["image_id"].to_list(), manifest.label
+    known, table_label = _known(manifest, embeddings), manifest.label
     assert table_label is not None  # there is a table
-    label_and_codes(manifest.frame, table_label, command.classes)  # fail before anything slow
-    split = read_split(command.split, manifest.frame) if command.split else None
+    # Fail before anything slow.
+    label, _ = label_and_codes(manifest.frame, table_label, command.classes)
+    density_options.check_class_weights(command, label)
+    load_encoder(command.arch, str(command.weights), seed=command.seed, size=recipe.size)
+    split = read_split(command.split, manifest.frame, complete=False) if command.split else None
     grays, manifest = _prepared(command, manifest, recipe)
     label, codes = label_and_codes(manifest.frame, table_label, command.classes)
     model = density_options.model_of(command)
@@ -150,9 +154,24 @@ def _embeddings(command: TrainDensity) -> EmbeddingSet | None:
     return open_features(command.embeddings) if command.embeddings else None
 
 
+def _known(manifest: Manifest, embeddings: EmbeddingSet | None) -> list[str]:
+    """Every image of the archive that the embeddings may be of, whether it has a label or not."""
+    labelled = manifest.frame["image_id"].to_list()
+    if embeddings is None:
+        return labelled
+    others = manifest.rejects["path"].drop_nulls().to_list()
+    return labelled + embeddings.index.filter(pl.col("path").is_in(others))["image_id"].to_list()
+
+
 def _among(split: Split, image_ids: list[str]) -> Split:
-    """The split without images that cannot be read or are not in the sample."""
+    """The split without images that cannot be read or are not in the sample.
+
+    Raises:
+        SplitError: An image is on neither side, or a side has none.
+    """
     there = set(image_ids)
+    if missing := sorted(there - {*split.train, *split.validation}):
+        raise SplitError(f"--split puts these images on neither side: {listed(missing)}.")
     train, validation = (
         tuple(image for image in side if image in there) for side in (split.train, split.validation)
     )
@@ -214,18 +233,18 @@ def do(
         _fitted(command, prepare(study, job.split, density_options.settings_of(command)), study,
                 folder, on_epoch)  # fmt: skip
         return folder, {}
-    with run_folder(folder, command) as summary:
+    with run_folder(folder, replace(command, resume=False)) as summary:  # rerun begins anew
         log.info("%s, seed %d", folder, job.seed)
         prepared = prepare(study, job.split, density_options.settings_of(command))
         _write_data(folder, command, job.split, data)
         fitted = _fitted(command, prepared, study, folder, on_epoch)
         metrics = _evaluate(command, folder, prepared, study, fitted)
-        shutil.rmtree(folder / CHECKPOINTS)
         summary.update(_summary(command, data, prepared, fitted, metrics))
         write_trial_files(
             folder, prepared.task.history, command.optuna_trial_id, command.ray_trial_name,
             command.ray_logdir, summary,
         )  # fmt: skip
+    shutil.rmtree(folder / CHECKPOINTS)  # not before the summary says that it is finished
     return folder, metrics
 
 

@@ -16,7 +16,6 @@ from mammography.embeddings.embedding_set import EmbeddingSet
 from mammography.embeddings.matching import rows_for
 from mammography.encoders.encoder import Encoder
 from mammography.encoders.registry import find_architecture, load_encoder
-from mammography.errors import UsageError
 from mammography.preprocess.recipe import Recipe
 from mammography.training.classifier import Classifier, trained_modules
 from mammography.training.data import Grays, Images, class_weights
@@ -138,7 +137,7 @@ def prepare(study: Study, split: Split, settings: FitSettings) -> Prepared:
     """Build the classifier of one run: everything that depends on split and seed.
 
     Raises:
-        UsageError: Options that contradict each other or the data.
+        UsageError: The encoder has no last block.
         WeightsError: The encoder's weights cannot be had or do not fit.
     """
     model, images = study.model, study.images
@@ -184,11 +183,6 @@ def _loss_weights(study: Study, train: NDArray[np.int64]) -> NDArray[np.float64]
         return np.ones(classes)
     if chosen == "auto":
         return class_weights(study.images.codes[train], classes)
-    if len(chosen) != classes:
-        raise UsageError(
-            f"--class-weights needs one number for each of {', '.join(study.names)}: {classes}, "
-            f"not {len(chosen)}."
-        )
     return np.asarray(chosen, np.float64)
 
 
