@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -39,15 +40,13 @@ def new_results(parent: Path, identity: dict[str, Any]) -> Path:
 
 
 def resumable(parent: Path, identity: dict[str, Any]) -> tuple[Path | None, list[str]]:
-    """The newest results folder of a run with the same identity, whether finished or not.
+    """The last results folder of a run with the same identity, whether finished or not.
 
     Returns:
         The folder, or None; and why the others are not it, for people.
     """
     reasons, found = [], None
-    for folder in _names(parent):
-        if not folder.exists():
-            break
+    for folder in _existing(parent):
         try:
             theirs = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -59,6 +58,16 @@ def resumable(parent: Path, identity: dict[str, Any]) -> tuple[Path | None, list
         else:
             found = folder
     return found, reasons
+
+
+def _existing(parent: Path) -> list[Path]:
+    """The results folders that there are, by their numbers; some may have been deleted."""
+    numbered = {
+        int(match[1] or 0): folder
+        for folder in parent.glob("results*")
+        if (match := re.fullmatch(r"results(?:_(\d+))?", folder.name))
+    }
+    return [numbered[number] for number in sorted(numbered)]
 
 
 def _names(parent: Path) -> Iterator[Path]:
