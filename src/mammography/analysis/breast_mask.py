@@ -30,8 +30,9 @@ _OPENING, _SMOOTHING = 8, 2.0
 #: A component smaller than this share of the picture is no breast.
 _SMALLEST = 0.02
 
-#: Mean brightness step along the muscle's edge below which there is no muscle to be seen.
-_FAINTEST_EDGE = 0.02
+#: Mean brightness step along the muscle's edge below which there is no muscle to be seen, and the
+#: share of the breast above which it is none.
+_FAINTEST_EDGE, _LARGEST_MUSCLE = 0.02, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +156,8 @@ def _muscle(small: Gray, breast: Mask) -> Mask:
     if score[best] < _FAINTEST_EDGE:
         return np.zeros_like(breast)
     row, column = np.indices(small.shape)
-    return breast & ((column - left) / across[best] + (row - top) / down[best] < 1)
+    muscle = breast & ((column - left) / across[best] + (row - top) / down[best] < 1)
+    return muscle if muscle.sum() < _LARGEST_MUSCLE * breast.sum() else np.zeros_like(breast)
 
 
 def _fall(

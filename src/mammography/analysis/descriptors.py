@@ -14,7 +14,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from mammography.analysis.breast_mask import Breast, find_breast, otsu
 from mammography.analysis.texture import (
@@ -40,6 +39,9 @@ _HALVINGS, _COARSE = (0, 1, 2, 3, 4), 1
 
 #: Distances in pixels of the picture halved once, for co-occurrence.
 _DISTANCES = (1, 4, 16)
+
+#: Pixels from the skin inwards, about 5 mm, in which the breast is thin.
+_THIN = 24
 
 #: Shares of the tissue's own range above which it counts as dense, beside Otsu's.
 _DENSE = (0.4, 0.6, 0.8)
@@ -95,12 +97,10 @@ def _brightness(values: Floats) -> Floats:
 
     Skewness and kurtosis are the plain moments' (Joanes & Gill 1998, g1 and g2).
     """
-    deviation = values.std()
-    if deviation < 1e-6:
-        shape = (0.0, 0.0)
-    else:
-        shape = (float(stats.skew(values)), float(stats.kurtosis(values)))
-    return np.array([values.mean(), deviation, *shape, *np.percentile(values, _PERCENTILES)])
+    mean, deviation = values.mean(), values.std()
+    standard = (values - mean) / deviation if deviation > 1e-6 else np.zeros_like(values)
+    skewness, kurtosis = (standard**3).mean(), (standard**4).mean() - 3 if standard.any() else 0.0
+    return np.array([mean, deviation, skewness, kurtosis, *np.percentile(values, _PERCENTILES)])
 
 
 _BRIGHTNESS = ("mean", "std", "skewness", "kurtosis", *(f"p{share}" for share in _PERCENTILES))
@@ -122,18 +122,19 @@ def _basic(gray: Gray, view: str | None) -> Floats:
 
 
 def _texture(gray: Gray, view: str | None) -> Floats:
-    """The breast without the pectoral muscle."""
+    """The breast without the pectoral muscle; texture and dense area without its thin margin."""
     breast = _cropped(find_breast(gray, view))
-    tissue, small = breast.tissue, _halved(breast.gray, breast.tissue, _COARSE)
-    patterns = [binary_patterns(*_halved(breast.gray, tissue, times)) for times in _HALVINGS]
-    values = small[0][small[1]].astype(np.float64)
+    tissue, deep = breast.tissue, _deep(breast)
+    patterns = [binary_patterns(*_halved(breast.gray, deep, times)) for times in _HALVINGS]
+    coarse = _halved(breast.gray, deep, _COARSE)
+    values = breast.gray[tissue].astype(np.float64)
     return np.concatenate(
         [
             _brightness(values),
             _histogram(values),
-            _dense_area(values),
+            _dense_area(coarse[0][coarse[1]].astype(np.float64)),
             [breast.muscle.sum() / breast.breast.sum()],
-            co_occurrence(quantised(*small), _DISTANCES).ravel(),
+            co_occurrence(quantised(*coarse), _DISTANCES).ravel(),
             *patterns,
         ]
     )
@@ -155,17 +156,31 @@ def _cropped(breast: Breast) -> Breast:
 
 
 def _halved(gray: Gray, mask: NDArray[np.bool_], times: int) -> tuple[Gray, NDArray[np.bool_]]:
-    """Picture and mask at lower resolution, by averaging; the mask where most of a pixel is in."""
+    """Picture and mask at lower resolution, by averaging.
+
+    The mask has the pixels that are mostly in it, or, where there is none, those that are most.
+    """
     if not times:
         return gray, mask
     size = (gray.shape[1] >> times, gray.shape[0] >> times)
     share = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     small = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32), np.asarray(share > 0.5)
+    return np.asarray(small, np.float32), np.asarray(share >= min(0.5, share.max()))
+
+
+def _deep(breast: Breast) -> NDArray[np.bool_]:
+    """The tissue without the breast's thin margin, where every picture is dark and smooth.
+
+    All tissue where nothing else is.
+    """
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _THIN + 1, 2 * _THIN + 1))
+    inner = cv2.erode(breast.breast.astype(np.uint8), disk) > 0
+    deep = breast.tissue & inner
+    return deep if deep.any() else breast.tissue
 
 
 def _dense_area(values: Floats) -> Floats:
-    """Percent dense area: shares of the tissue above thresholds within its own brightness range.
+    """Percent dense area: shares of deep tissue above thresholds within its brightness range.
 
     The range runs from the 1st to the 99th percentile. The first threshold is Otsu's (an automatic
     stand-in for a reader's in the manner of Byng et al. 1994), which is given too.

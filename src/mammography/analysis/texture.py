@@ -34,16 +34,16 @@ def binary_patterns(gray: Gray, mask: Mask) -> Floats:
 
     Args:
         gray: (rows, columns) in [0, 1].
-        mask: Pixels that count; those whose circle leaves it do not.
+        mask: Pixels that count; those whose square around the circle leaves it do not.
 
     Returns:
-        (POINTS + 2,) shares with sum 1; all 0 where no circle fits into the mask.
+        (POINTS + 2,) shares with sum 1; all 0 where no square fits into the mask.
     """
-    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * RADIUS + 1, 2 * RADIUS + 1))
-    # Beyond the picture is neither in nor out: the mask's own edge decides.
-    inner = cv2.erode(mask.astype(np.uint8), disk) > 0
+    square = np.ones((2 * RADIUS + 1, 2 * RADIUS + 1), np.uint8)
+    # Beyond the picture is outside the mask.
+    inner = cv2.erode(mask.astype(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     levels = np.rint(gray * 65535).astype(np.uint16)  # exact comparisons of equal neighbours
-    patterns = local_binary_pattern(levels, POINTS, RADIUS, method="uniform")[inner]
+    patterns = local_binary_pattern(levels, POINTS, RADIUS, method="uniform")[inner > 0]
     counts = np.bincount(patterns.astype(np.int64), minlength=POINTS + 2)
     return counts / max(counts.sum(), 1)
 
