@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,10 @@ def shared() -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _fixed_salt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patient hashes in tests use a salt of their own, not the user's."""
-    monkeypatch.setenv("MAMMOGRAPHY_SALT", "tests")
+@pytest.fixture(scope="session", autouse=True)
+def _not_the_users_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests hash patients with a salt and cache images in a folder of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MAMMOGRAPHY_SALT", "tests")
+        patch.setenv("MAMMOGRAPHY_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
