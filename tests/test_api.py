@@ -14,12 +14,17 @@ import polars as pl
 import pytest
 
 import mammography
+from mammography.commands import COMMANDS
 from mammography.commands.construct import construct
 from mammography.dicom.phantom.files import write_dicom
 from mammography.errors import UsageError
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "embed_archive.py"
-FUNCTIONS = {"embed": "Embed", "phantom": "Phantom", "preview": "Preview", "scan": "Scan"}
+FUNCTIONS = {
+    name.replace("-", "_"): dataclass
+    for name, (_, dataclass) in COMMANDS.items()
+    if name not in ("explain", "rerun")
+}
 
 
 @pytest.fixture

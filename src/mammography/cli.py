@@ -28,9 +28,10 @@ def overview() -> str:
         "",
         "commands:",
     ]
+    width = max(map(len, COMMANDS)) + 2
     for name in COMMANDS:
         summary = (command_class(name).__doc__ or "").partition("\n")[0]
-        lines.append(f"  {name:<10}{summary}")
+        lines.append(f"  {name:<{width}}{summary}")
     lines += [
         "",
         "mammography COMMAND --help lists a command's options; --debug after any command shows",

@@ -1,4 +1,4 @@
-"""Finding label dialects, recipes, encoders and objectives by name: our own, and those of entry points.
+"""Finding dialects, recipes, encoders and objectives by name: our own, and those of entry points.
 
 A plugin is a module-level object. Ours are the modules of one package, each holding an object
 called ``PLUGIN``; an outsider's distribution names its object in the entry-point group

@@ -9,7 +9,13 @@ from typing import Any
 COMMANDS = {
     "scan": ("mammography.commands.scan", "Scan"),
     "embed": ("mammography.commands.embed", "Embed"),
+    "embeddings-baselines": ("mammography.commands.embeddings_baselines", "EmbeddingsBaselines"),
     "train-density": ("mammography.commands.train_density", "TrainDensity"),
+    "tune-density": ("mammography.commands.tune_density", "TuneDensity"),
+    "predict": ("mammography.commands.predict", "Predict"),
+    "explain": ("mammography.commands.explain", "Explain"),
+    "eval-export": ("mammography.commands.eval_export", "EvalExport"),
+    "report-pack": ("mammography.commands.report_pack", "ReportPack"),
     "cache": ("mammography.commands.cache", "Cache"),
     "preview": ("mammography.commands.preview", "Preview"),
     "phantom": ("mammography.commands.phantom", "Phantom"),
