@@ -95,7 +95,7 @@ def _run(command: TuneDensity, training: TrainDensity, tuning: Tuning) -> None:
         tuning,
         partial(train, _absolute(training)),
         command.trials,
-        command.outdir / "ray",
+        command.outdir / "ray_tune",
         address=command.ray_address,
         at_once=command.ray_trials,
         cores=command.ray_cores or max(1, cores() // command.ray_trials),

@@ -131,7 +131,10 @@ def draw_importance(
         title: What was searched; long ones wrap.
         warning: What a reader must know before believing the figure, such as an untrained encoder.
     """
-    subtitle = f"what decides whether a trial is among the best quarter  ·  n = {completed}"
+    subtitle = (
+        "what decides whether a trial is among the best quarter  ·  "
+        f"n = {completed} completed trials"
+    )
     if isinstance(importances, str):
         return _undefined(importances, title, subtitle, warning)
     if completed < _FEW:

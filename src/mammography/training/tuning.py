@@ -199,12 +199,10 @@ class Tuning:
     def requeue_unfinished(self) -> None:
         """Fail the trials that nobody runs any more, and propose their parameters again."""
         for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
-            self._study.tell(trial.number, state=TrialState.FAIL)
-            if trial.params.keys() >= self._space.keys():
+            if trial.params.keys() >= self._space.keys():  # or it is as if it had never been
                 self._study.enqueue_trial(trial.params, user_attrs={REPEATS: trial.number})
-                log.warning(
-                    "trial %d did not come to its end: it is to be done again", trial.number
-                )
+                log.warning("trial %d did not come to its end, and is done again", trial.number)
+            self._study.tell(trial.number, state=TrialState.FAIL)
 
     def importances(self) -> dict[str, float]:
         """See `mammography.training.tuning_study.importances`."""

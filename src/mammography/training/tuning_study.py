@@ -89,8 +89,4 @@ def importances(study: optuna.Study) -> dict[str, float]:
     if len({trial.value for trial in trials}) == 1:
         raise ValueError(f"all {len(trials)} completed trials have the same {METRIC}")
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)
-    total = sum(found.values())
-    if not total:
-        raise ValueError("no parameter tells the best trials from the others")
-    return {name: value / total for name, value in found.items()}
+    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
