@@ -10,23 +10,22 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from finished_runs import write_json
 from torch import Tensor, nn
 from torch.nn import functional
-from trained_models import write_model
+from trained_models import FUSED, write_embeddings, write_model
 
 from mammography.archive.dialects import Label
-from mammography.commands.embed import Embed
-from mammography.commands.predict import Predict, PredictResult
 from mammography.dicom.phantom.files import write_dicom
+from mammography.embeddings.embedding_set import load_embeddings
 from mammography.errors import ImageRejected, StoreError, UsageError
 from mammography.explain.feature_map import last_feature_map
 from mammography.explain.gradcam import explain_image, grad_cam, run_examples
 from mammography.preprocess.recipes.imagenet import Imagenet
+from mammography.runs import write_json
 from mammography.training.classifier import Classifier
 from mammography.training.model_files import TrainedModel, load_model
 from mammography.training.objective import find_objective
-from mammography.training.prediction import tensor_of
+from mammography.training.prediction import ask, tensor_of
 
 SIDE, CELL = 64, 8
 TWO = Label("square", (0, 1), ("no", "yes"))
@@ -104,8 +103,7 @@ def test_certainty_does_not_wipe_the_map_out(objective: str) -> None:
 @pytest.mark.parametrize("objective", ["cross-entropy", "ordinal"])
 def test_the_map_follows_from_the_gradient(objective: str, tmp_path: Path) -> None:
     """The paper's formula on a real network with embeddings, without captum."""
-    fused = {"width": 5, "fingerprint": "f" * 64}
-    model = load_model(write_model(tmp_path / "run", objective=objective, fused=fused))
+    model = load_model(write_model(tmp_path / "run", objective=objective, fused=FUSED))
     tensor = np.random.default_rng(1).normal(size=(3, 64, 64)).astype(np.float32)
     embedding = np.random.default_rng(2).normal(size=(1, 5)).astype(np.float32)
     network = model.classifier.encoder
@@ -278,59 +276,51 @@ def test_an_image_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 # The examples of a run.
 
 
+PATHS = [f"{exam:02d}/{view}.dcm" for exam in range(12) for view in range(2)]
+
+
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 images of different brightness; the table is for the embeddings alone."""
+    """Images of different brightness."""
     root = tmp_path_factory.mktemp("data")
-    for exam in range(12):
-        for view in range(2):
-            noise = np.random.default_rng([exam, view]).integers(0, 300, (64, 48))
-            noise[: 4 * exam + 5, : 40 - 3 * exam] += 700 + 300 * view
-            write_dicom(
-                root / f"archive/{exam:02d}/{view}.dcm", noise.astype(np.uint16), BitsStored=12
-            )
-    rows = "".join(f"{exam:02d},{'ABCD'[exam % 4]}\n" for exam in range(12))
-    (root / "classificacao.csv").write_text("AccessionNumber,Classification\n" + rows)
+    for number, path in enumerate(PATHS):
+        noise = np.random.default_rng(number).integers(0, 300, (64, 48))
+        noise[: 2 * number + 5, : 40 - number] += 700 + 300 * (number % 2)
+        write_dicom(root / "archive" / path, noise.astype(np.uint16), BitsStored=12)
     return root
 
 
-def finished_run(
-    folder: Path, archive: Path, fused: bool = False, **config: Any
-) -> tuple[Path, PredictResult]:
-    """A run whose table says that every third image is of another class than predicted."""
-    record = None
+def finished_run(folder: Path, archive: Path, fused: bool = False) -> Path:
+    """A run by whose table every third image is of another class than predicted."""
+    run = write_model(folder / "run", fused=FUSED if fused else None)
+    model, config = load_model(run), {"dicom_root": "archive"}
+    beside: list[Any] = [None] * len(PATHS)
     if fused:
-        embed = Embed(archive / "classificacao.csv", archive / "archive", folder / "set",
-                      encoder="timm:resnet10t", weights="random", backend="torch", img_size=32,
-                      num_workers=1)  # fmt: skip
-        made = embed.run().embeddings
-        record = {"width": 512, "fingerprint": made.fingerprint}
-        config["embeddings_dir"] = (folder / "set").as_posix()
-    run = write_model(folder / "run", fused=record)
-    root = archive / "archive"
-    said = Predict(run, dicom_root=root, outdir=folder / "out", backend="torch", num_workers=1,
-                   embeddings_dir=folder / "set" if fused else None).run()  # fmt: skip
-    assert isinstance(said, PredictResult)
-    shift = pl.int_range(pl.len()) % 3 == 2
-    other = (pl.col("pred_label").cast(pl.Int64) % 4 + 1).cast(pl.String)
-    truth = pl.when(shift).then(other).otherwise(pl.col("pred_label")).alias("true_label")
-    said.images.with_columns(truth).write_csv(run / "val_predictions.csv")
-    write_json(
-        run / "summary.json",
-        {
-            "command": "train-density",
-            "working_directory": archive.as_posix(),
-            "config": {"dicom_root": "archive"} | config,
-        },
-    )
-    return run, said
+        made = load_embeddings(write_embeddings(folder / "set", PATHS, range(len(PATHS))))
+        beside, config["embeddings_dir"] = list(made.features[:, None]), str(made.folder)
+    rows = []
+    for number, path in enumerate(PATHS):
+        said = ask(model, tensor_of(model, archive / "archive" / path, 10**6), beside[number])
+        true = (said.code + (number % 3 == 2)) % 4
+        columns = {f"prob_{1 + code}": value for code, value in enumerate(said.probabilities)}
+        rows.append(
+            {
+                "sample_id": path.removesuffix(".dcm"),
+                "true_label": str(1 + true),
+                "pred_label": str(1 + said.code),
+                "path": path,
+            }
+            | columns
+        )
+    pl.DataFrame(rows).write_csv(run / "val_predictions.csv")
+    summary = {"command": "train-density", "working_directory": str(archive), "config": config}
+    write_json(run / "summary.json", summary)
+    return run
 
 
 @pytest.fixture(scope="module")
 def run(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MAMMOGRAPHY_SALT", "tests")
-        return finished_run(tmp_path_factory.mktemp("run"), archive)[0]
+    return finished_run(tmp_path_factory.mktemp("run"), archive)
 
 
 def test_examples_are_right_and_wrong_ones_of_each_class(run: Path, archive: Path) -> None:
@@ -375,21 +365,21 @@ def test_another_archive_is_noticed(run: Path, archive: Path, tmp_path: Path) ->
         run_examples(run, tmp_path / "nowhere", 1, seed=0)
     with pytest.raises(UsageError, match=r"was read when .* was trained, and cannot be now"):
         run_examples(run, tmp_path, 1, seed=0)
-    paths = sorted(path.relative_to(archive / "archive") for path in archive.rglob("*.dcm"))
-    for path, other in zip(paths, [*paths[5:], *paths[:5]], strict=True):
-        (tmp_path / path).parent.mkdir(exist_ok=True)
-        (tmp_path / path).symlink_to(archive / "archive" / other)
+    for path in PATHS:
+        stripes = np.zeros((64, 48), np.uint16)
+        stripes[:, ::2] = 3000
+        write_dicom(tmp_path / path, stripes, BitsStored=12)
     with pytest.raises(UsageError, match=r"is not the image that .*Is it another archive"):
         run_examples(run, tmp_path, 1, seed=0)
 
 
 def test_a_fused_run_finds_its_embeddings(archive: Path, tmp_path: Path) -> None:
-    run, said = finished_run(tmp_path, archive, fused=True)
+    run = finished_run(tmp_path, archive, fused=True)
+    table = pl.read_csv(run / "val_predictions.csv", infer_schema=False)
     examples = run_examples(run, None, 1, seed=0)
-    known = dict(zip(said.images["sample_id"], said.images.to_dicts(), strict=True))
     for example in examples:
-        row = known[example.caption]
-        recorded = row[f"prob_{row['pred_label']}"]
+        row = table.row(by_predicate=pl.col("sample_id") == example.caption, named=True)
+        recorded = float(row[f"prob_{row['pred_label']}"])
         assert example.probability == pytest.approx(recorded, abs=1e-6)
     summary = json.loads((run / "summary.json").read_text())
     features = summary["config"].pop("embeddings_dir") + "/features.npy"

@@ -173,7 +173,7 @@ class Predict:
 
     def _predict_archive(self) -> PredictResult:
         from mammography.runs import RESEARCH_ONLY, run_folder
-        from mammography.training.fused import open_embeddings, refuse_missing
+        from mammography.training.fused import open_embeddings, refuse_mismatch
         from mammography.training.model_files import load_model
         from mammography.training.prediction import about, running_encoder
 
@@ -187,7 +187,7 @@ class Predict:
             embeddings = open_embeddings(model, self.embeddings_dir)
             manifest = self._manifest(self.dicom_root, outdir)
             if embeddings is not None:
-                refuse_missing(manifest.frame, embeddings)
+                refuse_mismatch(manifest, embeddings)
             with running_encoder(
                 model,
                 device=self.device,

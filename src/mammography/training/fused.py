@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mammography.archive.manifest import Manifest
 from mammography.embeddings.embedding_set import EmbeddingSet, load_embeddings
 from mammography.embeddings.matching import rows_for
 from mammography.errors import StoreError, UsageError
@@ -48,20 +50,25 @@ def open_embeddings(model: TrainedModel, folder: Path | None) -> EmbeddingSet | 
     return embeddings
 
 
-def refuse_missing(images: pl.DataFrame, embeddings: EmbeddingSet) -> None:
-    """Find out before anything slow whether embeddings and images belong together.
+def refuse_mismatch(manifest: Manifest, embeddings: EmbeddingSet) -> None:
+    """Find out before anything slow whether an archive and embeddings belong together.
 
-    Images that the set has among its rejects are passed over: they may be rejected again.
+    Images that the set has among its rejects may be rejected again, and need no embedding; those
+    that are rejects now may have one.
 
     Args:
-        images: A manifest's frame.
+        manifest: The archive's.
         embeddings: To go with it.
 
     Raises:
         StoreError: Images have no embedding, or embeddings no image; they are named.
     """
-    wanted = images.filter(~pl.col("path").is_in(embeddings.rejects()["path"].to_list()))
-    rows_for(wanted["image_id"].to_list(), embeddings, images["image_id"].to_list())
+    names_only = replace(embeddings, features=embeddings.features[:, :0])
+    rejected = embeddings.rejects()["path"].to_list()
+    wanted = manifest.frame.filter(~pl.col("path").is_in(rejected))["image_id"].to_list()
+    unreadable = pl.col("path").is_in(manifest.rejects["path"].drop_nulls().to_list())
+    known = [*manifest.frame["image_id"], *embeddings.index.filter(unreadable)["image_id"]]
+    rows_for(wanted, names_only, known)
 
 
 def embedding_of_file(
