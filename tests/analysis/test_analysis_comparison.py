@@ -231,3 +231,15 @@ def test_groups_left_out_alone_have_no_numbers_of_their_own() -> None:
     assert tests == {"undefined": "each fold is one group of images; see the bootstrap"}
     assert "bootstrap" in compared["verdict"]["interval_by"]
     json.dumps(compared, allow_nan=False)
+
+
+def test_few_groups_left_out_alone_name_no_winner(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = problem(leave_one_out=True)
+    strong, weak = outcomes(3.0, 3.0, 3.0), outcomes(0.1, 0.1, 0.1, seed=5)
+    monkeypatch.setattr("mammography.analysis.comparison.FEWEST_GROUPS", 40)
+    assert verdict(asked, strong, weak)["winner"] == "embeddings"
+    monkeypatch.setattr("mammography.analysis.comparison.FEWEST_GROUPS", 41)
+    found = verdict(asked, strong, weak)
+    assert found["winner"] is found["low"] is None
+    assert "the bootstrap of 40 groups, fewer than 41" in found["undefined"]
+    assert found["difference"] > 0

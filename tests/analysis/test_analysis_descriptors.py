@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from mammography.analysis.descriptor_table import BLOCK, DescriptorTable, described
+from mammography.analysis.descriptor_table import BLOCK, DescriptorTable, _key, described
 from mammography.analysis.descriptors import DESCRIPTORS, describe_file, describer
 from mammography.preprocess.recipes.imagenet import PLUGIN
+from mammography.runs import canonical_json
 from mammography.vocabulary import RejectCode
 
 BASIC, TEXTURE = DESCRIPTORS["basic"], DESCRIPTORS["texture"]
@@ -208,18 +210,24 @@ def test_a_file_that_changed_in_place_is_described_again(tmp_path: Path) -> None
     assert not np.array_equal(first.values[1], second.values[1])
 
 
-def test_other_settings_are_other_tables(tmp_path: Path) -> None:
+def test_whatever_changes_the_numbers_changes_the_tables_key(tmp_path: Path) -> None:
     index = archive(tmp_path / "a", range(2))
-    for options in (
-        {},
-        {"recipe": PLUGIN.with_options(size=(16, 16))},
-        {"max_pixels": 999},
-        {"descriptors": TEXTURE},
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    settings = (tmp_path / "a", index, BASIC, RECIPE, 10**6)
+    keys = [canonical_json(_key(*settings))]
+    for place, other in (
+        (0, tmp_path / "b"),
+        (1, index.with_columns(view=pl.lit("MLO"))),
+        (1, index.reverse()),
+        (2, TEXTURE),
+        (2, replace(BASIC, version=2)),
+        (3, PLUGIN.with_options(size=(16, 16))),
+        (4, 999),
     ):
-        describe(tmp_path / "out", tmp_path / "a", index, **options)
-    describe(tmp_path / "out", tmp_path / "a", index.with_columns(view=pl.lit("MLO")))
-    describe(tmp_path / "out", tmp_path / "a", index.reverse())
-    assert len(list((tmp_path / "out").iterdir())) == 6
+        changed = (*settings[:place], other, *settings[place + 1 :])
+        keys.append(canonical_json(_key(*changed)))  # type: ignore[arg-type]
+    assert len(set(keys)) == len(keys) == 8
+    assert canonical_json(_key(*settings)) == keys[0]
 
 
 def test_an_unreadable_image_keeps_its_row_free(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ DECISIVE = "balanced_accuracy"
 
 RESAMPLES = 1000
 
+#: Of fewer groups the percentile interval is too narrow (Cameron, Gelbach & Miller 2008).
+FEWEST_GROUPS = 20
+
 
 def compare(problem: Problem, embeddings: Evaluation, classical: Evaluation) -> dict[str, Any]:
     """Compare the two sets of features, each classifier with itself and best with best.
@@ -124,26 +127,30 @@ def _test_train_ratio(problem: Problem) -> float:
 
 def _verdict(best: dict[str, Any], problem: Problem) -> dict[str, Any]:
     """Who is better, if that can be said."""
+    verdict: dict[str, Any] = {"metric": DECISIVE, "winner": None}
     if problem.leave_one_out:
-        numbers, by = best["bootstrap"][DECISIVE], "the bootstrap over groups"
-        difference, low, high = (numbers[key] for key in ("difference", "low", "high"))
+        numbers = best["bootstrap"][DECISIVE]
+        verdict |= {
+            **{key: numbers[key] for key in ("difference", "low", "high")},
+            "interval_by": "the bootstrap over groups",
+            "undefined": None,
+        }
+        if (groups := len(np.unique(problem.groups))) < FEWEST_GROUPS:
+            verdict |= {"low": None, "high": None}
+            verdict["undefined"] = (
+                f"the bootstrap of {groups} groups, fewer than {FEWEST_GROUPS}, is too sure"
+            )
     else:
-        numbers, by = best["t_tests"][DECISIVE], "the corrected t-test over folds"
+        numbers = best["t_tests"][DECISIVE]
         corrected = numbers.get("corrected", {})
-        difference, low, high = (
-            numbers.get("mean_difference"),
-            corrected.get("low"),
-            corrected.get("high"),
-        )
-    winner = None
+        verdict |= {
+            "difference": numbers.get("mean_difference"),
+            "low": corrected.get("low"),
+            "high": corrected.get("high"),
+            "interval_by": "the corrected t-test over folds",
+            "undefined": numbers["undefined"],
+        }
+    low, high = verdict["low"], verdict["high"]
     if low is not None and high is not None and (low > 0 or high < 0):
-        winner = "embeddings" if low > 0 else "classical"
-    return {
-        "metric": DECISIVE,
-        "winner": winner,
-        "difference": difference,
-        "low": low,
-        "high": high,
-        "interval_by": by,
-        "undefined": numbers.get("undefined"),
-    }
+        verdict["winner"] = "embeddings" if low > 0 else "classical"
+    return verdict
