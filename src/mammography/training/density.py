@@ -118,7 +118,9 @@ class DensityTask(LightningModule):
         logits = self.classifier(self.images(grays), embeddings)
         log_probabilities = self.objective.log_probabilities(logits.float())
         of_each = losses(log_probabilities, targets)
-        weights = targets @ self._weights if settings.mixup else self._weights[batch.codes]
+        weights = self._weights[batch.codes]
+        if settings.mixup:
+            weights = (targets * self._weights).sum(1)
         right = (log_probabilities.argmax(1) == batch.codes).sum()
         images = torch.ones_like(weights).sum()
         self._sums += torch.stack(
