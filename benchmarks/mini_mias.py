@@ -73,13 +73,8 @@ class Setting:
 
     @property
     def embeddings(self) -> Path:
-        """The embedding set at 448 pixels, made where it is not there."""
-        folder = self.work / "embeddings"
-        options = {
-            "encoder" if key == "arch" else key: value for key, value in self.encoder.items()
-        }
-        embed_archive(**self.data, outdir=folder, img_size=448, **options)
-        return folder
+        """The embedding set at 448 pixels."""
+        return self.work / "embeddings"
 
 
 def baselines(setting: Setting, descriptors: str) -> pl.DataFrame:
@@ -219,10 +214,12 @@ def main() -> None:
     parser.add_argument("--paths", nargs="+", default=list(PATHS), choices=list(PATHS))
     parser.add_argument("--out", type=Path, default=HERE / "mini_mias.json")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.lastResort = None  # the commands' own logs lie in the work folder
     encoder = {"arch": options.arch, "weights": options.weights}
     encoder |= {name: tuple(v) for name in ("mean", "std") if (v := getattr(options, name))}
     setting = Setting(options.root, options.work, encoder, options.epochs, options.seed)
+    named = {"encoder" if name == "arch" else name: value for name, value in encoder.items()}
+    embed_archive(**setting.data, outdir=setting.embeddings, img_size=448, **named)
     index = load_embeddings(setting.embeddings).index
     codes = np.array([CLASSES.index(value) for value in index["tissue"]])
     groups = np.array(groups_of(index))
