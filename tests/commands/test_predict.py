@@ -8,6 +8,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from trained_models import FUSED, write_embeddings, write_model
 from mammography.archive.dialects import Label
 from mammography.commands import progress as progress_module
 from mammography.commands.predict import Predict, PredictResult
+from mammography.commands.rerun import Rerun
 from mammography.dicom.phantom.files import write_dicom
 from mammography.embeddings.embedding_set import load_embeddings
 from mammography.errors import (
@@ -181,6 +183,7 @@ def test_the_tables_are_in_the_folder_to_the_last_digit(done: PredictResult, fol
     assert (summary["exit_code"], summary["images"], summary["exams"]) == (0, 21, 7)
     assert summary["readable_share"] == 1
     assert summary["model"]["arch"] == "timm:resnet10t"
+    assert (summary["backend"], summary["precision"]) == ("torch", "float32")
     assert "began untrained" in summary["caution"]
     assert "terms" in summary["terms"]
     log = (folder / "run.log").read_text()
@@ -455,6 +458,19 @@ def test_options_that_make_no_sense_make_no_folder(
 def test_outdir_must_not_be_the_archive(run: Path, archive: Path) -> None:
     with pytest.raises(UsageError, match="another folder than --dicom-root"):
         predict(run, archive, archive / "archive" / "00000" / "..")
+
+
+def test_the_default_folder_is_recorded(
+    done: PredictResult, run: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = Predict(run, archive / "archive", backend="torch", num_workers=1)
+    assert isinstance(command.run(), PredictResult)
+    folder = tmp_path / "outputs/predictions"
+    again = Rerun(folder / "summary.json").command()
+    assert again == replace(command, outdir=tmp_path / "outputs/predictions_1")
+    with pytest.raises(StoreError, match=r"outputs/predictions holds earlier predictions"):
+        command.run()
 
 
 def test_a_folder_that_is_no_run_is_named(run: Path, archive: Path, tmp_path: Path) -> None:

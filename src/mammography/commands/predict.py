@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -66,8 +66,7 @@ class Predict:
     """Results folder of a finished train-density run."""
 
     dicom_root: Path | None = None
-    """Folder of the archive; images are found by content, at any depth. With --image and a model
-    that was trained with embeddings: the folder that the image's embedding is named below."""
+    """Folder of the archive; with --image, only for models that were trained with embeddings."""
 
     image: Path | None = None
     """Ask about this file alone, and print the answer."""
@@ -172,6 +171,7 @@ class Predict:
         return answer, record
 
     def _predict_archive(self) -> PredictResult:
+        from mammography.embeddings.store import PARTS
         from mammography.runs import RESEARCH_ONLY, run_folder
         from mammography.training.fused import open_embeddings, refuse_mismatch
         from mammography.training.model_files import load_model
@@ -179,7 +179,7 @@ class Predict:
 
         assert self.dicom_root is not None  # _check
         outdir = self.outdir or Path("outputs/predictions")
-        with run_folder(outdir, self) as summary:
+        with run_folder(outdir, replace(self, outdir=outdir)) as summary:
             log.info("mammography predict: %s", RESEARCH_ONLY)
             _refuse_used(outdir)
             model = load_model(self.run_dir)
@@ -204,7 +204,9 @@ class Predict:
                 exams=result.exams.height,
                 readable_share=result.readable_share,
                 **about(model),
+                **backend.record(),
             )
+        shutil.rmtree(outdir / PARTS)  # now that the summary keeps other models out
         return result
 
     def _manifest(self, root: Path, outdir: Path) -> Manifest:
@@ -275,7 +277,6 @@ class Predict:
     ) -> PredictResult:
         """Features to probabilities; write the tables, and say what there is."""
         from mammography.archive.audit import readable_share
-        from mammography.embeddings.store import PARTS
         from mammography.training.prediction import logits_of
         from mammography.training.prediction_tables import exam_table, image_table
 
@@ -289,7 +290,6 @@ class Predict:
         exams = exam_table(model.label, images)
         _save(images, outdir / IMAGES)
         _save(exams, outdir / EXAMS)
-        shutil.rmtree(outdir / PARTS)
         readable, unreadable = readable_share(manifest)
         share = readable / (readable + unreadable)
         exit_code = 0 if share >= self.min_readable else 1
@@ -355,8 +355,8 @@ def _tell(
     numbers = dict(counts.iter_rows())
     classes = zip(model.label.classes, model.label.names, strict=True)
     log.info(
-        "%d images of %d exams; predicted %s; %d rejects",
-        images.height, exams.height,
+        "%d images of %d exams (at most %d images an exam); predicted %s; %d rejects",
+        images.height, exams.height, exams["images"].max() or 0,
         ", ".join(f"{name} {numbers.get(str(value), 0)}" for value, name in classes),
         manifest.rejects.height,
     )  # fmt: skip
