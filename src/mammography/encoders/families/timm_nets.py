@@ -95,7 +95,7 @@ def _headless(network: nn.Module) -> nn.Module:
 
 
 def _last_block(network: nn.Module) -> tuple[str, ...]:
-    """The last of timm's own groups of layers that is more than a normalisation, to the end."""
+    """The last of timm's own groups of layers that is more than one layer, to the end."""
     from timm.models import group_parameters
 
     matcher = getattr(network, "group_matcher", None)
@@ -106,7 +106,7 @@ def _last_block(network: nn.Module) -> tuple[str, ...]:
     last: set[str] = set()
     for group in reversed(groups):
         last.update(group)
-        if any(parameters[name].ndim > 1 for name in group):
+        if sum(parameters[name].ndim > 1 for name in group) > 1:
             break
     return tuple(_modules_of(network, last))
 
