@@ -128,7 +128,8 @@ def load_model(run: Path) -> TrainedModel:
     try:
         classifier.load_state_dict(state)
     except RuntimeError as error:
-        raise WeightsError(f"{run / TWIN} does not fit {RECORD} beside it: {error}") from error
+        what = " ".join(str(error).split())
+        raise WeightsError(f"{run / TWIN} does not fit {RECORD} beside it: {what}") from error
     classifier.eval().requires_grad_(False)
     return TrainedModel(
         classifier,
