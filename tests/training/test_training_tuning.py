@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from mammography.errors import StoreError, UsageError
+from mammography.errors import MammographyError, SplitError, StoreError, UsageError
 from mammography.training.callbacks import OnEpoch
 from mammography.training.tuning import Outcome, Proposal, TrialPruned, Tuning, run_here
 from mammography.training.tuning_space import (
@@ -257,19 +257,43 @@ def test_bad_trials_end_early(tmp_path: Path, pruning: Pruning | None, epochs: l
     assert all(trial.folder for trial in trials)
 
 
-def test_a_trial_too_large_for_the_device_fails_and_is_not_done_again(tmp_path: Path) -> None:
-    class Device(Trainer):
-        def __call__(self, proposal: Proposal, on_epoch: OnEpoch) -> Outcome:
-            if proposal.number == 1:
-                raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-            return super().__call__(proposal, on_epoch)
+class Faulty(Trainer):
+    """The second trial raises `error`."""
 
-    study = tuning(tmp_path)
-    run_here(study, Device(tmp_path / "runs"), 3)
+    error: Exception
+
+    def __call__(self, proposal: Proposal, on_epoch: OnEpoch) -> Outcome:
+        if proposal.number == 1:
+            raise self.error
+        return super().__call__(proposal, on_epoch)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA"), "the device's memory is too small for it"),
+        (MammographyError("Training diverged."), "Training diverged."),
+    ],
+)
+def test_parameters_that_cannot_be_trained_with_fail_and_are_not_tried_again(
+    tmp_path: Path, error: Exception, reason: str
+) -> None:
+    study, train = tuning(tmp_path), Faulty(tmp_path / "runs")
+    train.error = error
+    run_here(study, train, 3)
     trials = tuning(tmp_path).trials()
     assert [trial.state for trial in trials] == ["complete", "failed", "complete"]
-    assert trials[1].reason == "the device's memory is too small for it"
+    assert trials[1].reason == reason
     assert tuning(tmp_path).left(3) == 0
+
+
+@pytest.mark.parametrize("error", [SplitError("It leaks."), ValueError("a defect")])
+def test_what_is_wrong_for_all_trials_ends_the_search(tmp_path: Path, error: Exception) -> None:
+    study, train = tuning(tmp_path), Faulty(tmp_path / "runs")
+    train.error = error
+    with pytest.raises(type(error), match=str(error)):
+        run_here(study, train, 3)
+    assert tuning(tmp_path).left(3) == 2  # the one that failed, and the third
 
 
 def test_an_undefined_value_is_a_failure(tmp_path: Path) -> None:

@@ -29,9 +29,6 @@ log = logging.getLogger(__name__)
 #: The sought metric in a run's history.
 WATCHED = f"val_{METRIC}"
 
-#: Why a trial failed that is not tried again.
-OUT_OF_MEMORY = "the device's memory is too small for it"
-
 #: What of a run's identity must be the same in all trials.
 _DATA = ("images", "split", "embeddings", "weights")
 
@@ -157,22 +154,25 @@ class Tuning:
         trial.report(line[WATCHED], line["epoch"])
         return trial.should_prune()
 
-    def complete(self, number: int, outcome: Outcome) -> None:
-        """Take note of how a trial ended.
+    def end(self, number: int, outcome: Outcome | str) -> None:
+        """Take note of what a trial came to, or why it failed; that one is not tried again.
 
         Raises:
             StoreError: It was trained on other data than the trials before.
         """
-        value = outcome.metrics[METRIC]
-        if value is None:
-            self.fail(number, f"{METRIC} is undefined")
-            return
         trial = self._running.pop(number)
         self._note_folder(trial)
+        if isinstance(outcome, str):
+            self._fail(trial, outcome)
+            return
         trial.set_user_attr("folder", outcome.folder.name)
         trial.set_user_attr("metrics", outcome.metrics)
         trial.set_user_attr("best_epoch", outcome.best_epoch)
         trial.set_user_attr("exit_code", outcome.exit_code)
+        value = outcome.metrics[METRIC]
+        if value is None:
+            self._fail(trial, f"{METRIC} is undefined")
+            return
         self._study.tell(trial, value)
         best = best_of(self.trials())
         assert best is not None
@@ -188,14 +188,6 @@ class Tuning:
         self._study.tell(trial, state=TrialState.PRUNED)
         log.info("trial %d is worse than the median of the others: ended early", number)
 
-    def fail(self, number: int, reason: str) -> None:
-        """Take note that a trial cannot be run; it is not tried again."""
-        trial = self._running.pop(number)
-        self._note_folder(trial)
-        trial.set_user_attr("reason", reason)
-        self._study.tell(trial, state=TrialState.FAIL)
-        log.warning("trial %d failed: %s", number, reason)
-
     def requeue_unfinished(self) -> None:
         """Fail the trials that nobody runs any more, and propose their parameters again."""
         for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
@@ -207,6 +199,11 @@ class Tuning:
     def importances(self) -> dict[str, float]:
         """See `mammography.training.tuning_study.importances`."""
         return importances(self._study)
+
+    def _fail(self, trial: optuna.Trial, reason: str) -> None:
+        trial.set_user_attr("reason", reason)
+        self._study.tell(trial, state=TrialState.FAIL)
+        log.warning("trial %d failed: %s", trial.number, reason)
 
     def _proposed(self) -> int:
         """How many sets of parameters were proposed; a repeated trial is no new one."""
@@ -242,18 +239,33 @@ class Tuning:
             )
 
 
+def attempt(train: Train, proposal: Proposal, on_epoch: OnEpoch) -> Outcome | str:
+    """Run a trial; what it came to, or why its parameters are at fault.
+
+    Raises:
+        TrialPruned: `on_epoch` did.
+        MammographyError: Something is wrong that all trials have in common.
+    """
+    try:
+        return train(proposal, on_epoch)
+    except torch.cuda.OutOfMemoryError:
+        return "the device's memory is too small for it"
+    except MammographyError as error:
+        if type(error) is not MammographyError:  # the kinds of error are those of options and data
+            raise
+        return str(error)
+
+
 def run_here(tuning: Tuning, train: Train, trials: int) -> None:
     """Run trials one after the other in this process, until so many parameters have been tried."""
     for _ in range(tuning.left(trials)):
         proposal = tuning.propose()
         try:
-            outcome = train(proposal, _judge(tuning, proposal.number))
+            outcome = attempt(train, proposal, _judge(tuning, proposal.number))
         except TrialPruned:
             tuning.prune(proposal.number)
-        except torch.cuda.OutOfMemoryError:
-            tuning.fail(proposal.number, OUT_OF_MEMORY)
         else:
-            tuning.complete(proposal.number, outcome)
+            tuning.end(proposal.number, outcome)
 
 
 def _judge(tuning: Tuning, number: int) -> OnEpoch:

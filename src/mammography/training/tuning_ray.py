@@ -14,19 +14,11 @@ from threading import Thread
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 from ray.exceptions import RayTaskError
 from ray.tune.search import Searcher
 
-from mammography.training.tuning import (
-    OUT_OF_MEMORY,
-    Outcome,
-    Proposal,
-    Train,
-    TrialPruned,
-    Tuning,
-)
+from mammography.training.tuning import Proposal, Train, TrialPruned, Tuning, attempt
 
 log = logging.getLogger(__name__)
 
@@ -133,10 +125,7 @@ class _Study(Searcher):
         if "line" in result:
             return self._tuning.report(number, result["line"])
         del self._numbers[trial_id]
-        if "failed" in result:
-            self._tuning.fail(number, result["failed"])
-        else:
-            self._tuning.complete(number, result["outcome"])
+        self._tuning.end(number, result["outcome"])
         return True
 
     def on_trial_complete(
@@ -178,12 +167,10 @@ class _Trial(tune.Trainable):
 
     def _train(self, train: Train, proposal: Proposal) -> None:
         try:
-            outcome: Outcome = train(proposal, self._ask)
+            outcome = attempt(train, proposal, self._ask)
             self._told.put({"outcome": outcome, "done": True})
         except TrialPruned:
             return
-        except torch.cuda.OutOfMemoryError:
-            self._told.put({"failed": OUT_OF_MEMORY, "done": True})
         except BaseException as error:  # noqa: BLE001  (raised again by `step`)
             self._told.put(error)
 
