@@ -87,7 +87,7 @@ class TrainDensity:
     """The same by the path of its features.npy."""
 
     epochs: int = 20
-    """At most so many."""
+    """Epochs to train for, at most."""
 
     batch_size: int = 16
     """Images a batch, over all devices."""
@@ -99,7 +99,7 @@ class TrainDensity:
     """Learning rate of the encoder; a tenth of --lr where it is not given."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    """Optimiser."""
+    """What turns gradients into steps."""
 
     weight_decay: float = 0.0
     """Of all trained weights."""

@@ -22,9 +22,9 @@ from mammography.report.evaluation_figures import (
     training_figure,
 )
 from mammography.runs import write_json, write_text, written_whole
+from mammography.training.prediction_tables import exam_table, image_table
 
-#: Columns of the manifest that say where an image comes from; metrics are also told by the last.
-_ORIGIN = ("path", "exam", "patient", "laterality", "view", "manufacturer")
+#: Columns of the manifest for whose values metrics are told, too.
 _GROUPS = ("laterality", "view", "manufacturer")
 
 
@@ -107,17 +107,10 @@ def write_evaluation(
 
 def image_predictions(evaluation: Evaluation) -> pl.DataFrame:
     """One row per image: `sample_id`, labels, probabilities, calibrated ones, origin."""
-    classes = [str(value) for value in evaluation.label.classes]
-    named = np.array(classes)
-    frame = evaluation.frame
-    columns: dict[str, Any] = {
-        "sample_id": frame["image_id"],
-        "true_label": named[evaluation.codes],
-        "pred_label": named[evaluation.probabilities.argmax(1)],
-    }
-    for prefix, values in (("prob", evaluation.probabilities), ("cal_prob", evaluation.calibrated)):
-        columns |= {f"{prefix}_{name}": values[:, code] for code, name in enumerate(classes)}
-    return pl.DataFrame({**columns, **{name: frame[name] for name in _ORIGIN}})
+    frame, named = evaluation.frame, np.array([str(value) for value in evaluation.label.classes])
+    table = image_table(evaluation.label, frame, evaluation.probabilities, evaluation.calibrated)
+    true = pl.Series("true_label", named[evaluation.codes].tolist(), pl.String)
+    return table.insert_column(1, true).with_columns(frame["manufacturer"])
 
 
 def exam_predictions(images: pl.DataFrame, label: Label) -> pl.DataFrame:
@@ -125,24 +118,9 @@ def exam_predictions(images: pl.DataFrame, label: Label) -> pl.DataFrame:
 
     An exam whose images bear different labels has no true one; images without an exam are left out.
     """
-    classes = [str(value) for value in label.classes]
-    columns = [f"prob_{name}" for name in classes]
-    exams = (
-        images.filter(pl.col("exam").is_not_null())
-        .group_by("exam", maintain_order=True)
-        .agg(
-            pl.col("patient").first(),
-            pl.len().alias("images"),
-            pl.col("true_label").unique().sort().alias("labels"),
-            *(pl.col(name).mean() for name in columns),
-        )
-    )
-    probabilities = exams.select(columns).to_numpy()
-    predicted = pl.Series("pred_label", np.array(classes)[probabilities.argmax(1)].tolist())
-    only = pl.when(pl.col("labels").list.len() == 1).then(pl.col("labels").list.first())
-    return exams.with_columns(only.alias("true_label"), predicted).select(
-        "exam", "patient", "images", "true_label", "pred_label", *columns
-    )
+    one = pl.when(pl.col("true_label").n_unique() == 1).then(pl.col("true_label").first())
+    labels = images.drop_nulls("exam").group_by("exam", maintain_order=True).agg(one)
+    return exam_table(label, images).insert_column(3, labels["true_label"])
 
 
 def _metrics(evaluation: Evaluation, exams: pl.DataFrame) -> dict[str, Any]:
