@@ -23,10 +23,10 @@ from mammography.errors import UsageError
 N, D, K = 60, 12, 3
 
 
-def example(seed: int = 0, spread: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-    """Three overlapping classes; every feature on a scale of its own."""
+def example(seed: int = 0, spread: float = 0.7) -> tuple[np.ndarray, np.ndarray]:
+    """Three overlapping classes of 30, 20 and 10; every feature on a scale of its own."""
     rng = np.random.default_rng(seed)
-    codes = np.arange(N) % K
+    codes = np.array([0, 1, 0, 2, 1, 0] * (N // 6))
     features = rng.normal(size=(N, D)) + spread * rng.normal(size=(K, D))[codes]
     return (features * np.geomspace(0.01, 1000, D)).astype(np.float32), codes.astype(np.int64)
 

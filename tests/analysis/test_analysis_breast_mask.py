@@ -28,7 +28,8 @@ def drawn(
         gray[triangle] = 0.8
     if label:
         gray[20:60, 400:480] = 1.0
-        gray[100:500, 500:503] = 1.0  # a scratch
+        gray[38:41, 100:500] = 1.0  # scratches, one of them from breast to label
+        gray[100:500, 500:503] = 1.0
     gray += np.random.default_rng(0).normal(0, 0.01, gray.shape).astype(np.float32)
     gray = np.clip(gray, 0, 1)
     parts = (gray, breast, triangle)
@@ -47,6 +48,7 @@ def test_the_breast_is_found_on_either_side_without_labels_and_scratches(mirrore
     expected = breast[:, ::-1] if mirrored else breast
     assert overlap(found.breast, expected) > 0.98
     assert not found.breast[20:60, 400:480].any()
+    assert not found.breast[38:41, 200:400].any()
     assert not found.breast[100:500, 500:503].any()
     np.testing.assert_array_equal(found.gray, gray[:, ::-1] if mirrored else gray)
 

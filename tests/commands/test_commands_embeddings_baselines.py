@@ -285,11 +285,16 @@ def test_images_that_cannot_be_read_again_count_in_neither(
     rejects = pl.read_csv(tmp_path / "out/rejects.csv")
     assert rejects["path"].to_list() == ["00003/L_CC.dcm", "00005/R_MLO.dcm"]
     table = pl.read_csv(tmp_path / "out/cv_predictions.csv")
-    kept = [image for image in pl.read_parquet(few / "index.parquet")["image_id"]
-            if image not in ("00003/L_CC", "00005/R_MLO")]  # fmt: skip
-    assert table["image_id"].to_list() == kept * 6
+    index, features = pl.read_parquet(few / "index.parquet"), np.load(few / "features.npy")
+    kept = [row for row in range(16) if row not in (6, 11)]
+    assert table["image_id"].to_list() == index["image_id"][kept].to_list() * 6
     assert "2 images of the set could not be read again" in (tmp_path / "out/report.md").read_text()
     assert document(tmp_path / "out", "summary.json")["exit_code"] == 1
+    # The same as if they had never been in the set: no row moved.
+    index[kept].write_parquet(few / "index.parquet")
+    np.save(few / "features.npy", features[kept])
+    without = baselines(few, tmp_path / "without", cv_folds=2, dicom_root=root).run()
+    assert without.documents == result.documents
 
 
 def test_an_archive_that_is_gone_is_said(few: Path, data: Path, tmp_path: Path) -> None:
