@@ -141,10 +141,10 @@ class TrainDensity:
     """Batches whose gradients make one step."""
 
     clip: float | None = None
-    """Largest norm of the gradient."""
+    """Largest norm that a gradient may have."""
 
     amp: Annotated[bool, tyro.conf.arg(aliases=["--amp-enabled"])] = False
-    """Mixed precision."""
+    """Compute in mixed precision: faster, not the same bits."""
 
     val_frac: float = 0.2
     """Share of the images that validate."""
@@ -211,7 +211,7 @@ class TrainDensity:
     """Also write embeddings_val.npy, the encoder's features of the validation images."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where the network runs."""
+    """Where the network runs and learns."""
 
     devices: int = 1
     """Processes that train together, one a device; torchrun starts them as well."""
