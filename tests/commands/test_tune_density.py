@@ -290,6 +290,15 @@ def test_the_study_of_another_search_is_refused(
         replace(whole[0], **options).run()
 
 
+def test_another_space_is_refused_and_the_old_one_kept(
+    tmp_path: Path, whole: tuple[TuneDensity, TuneDensityResult]
+) -> None:
+    write_space(tmp_path / "space.json", {"lr": Categorical((1e-3, 1e-4))})
+    with pytest.raises(StoreError, match="other .*space"):
+        replace(whole[0], space=tmp_path / "space.json").run()
+    assert read_space(whole[0].outdir / "space.json") == PUBLISHED
+
+
 def test_options_that_change_no_number_may_change(
     tmp_path: Path, whole: tuple[TuneDensity, TuneDensityResult]
 ) -> None:

@@ -425,3 +425,15 @@ def test_pruning_is_said_to_the_run_as_no_defect(tmp_path: Path) -> None:
     study = tuning(tmp_path, pruning=Pruning(0, 1))
     run_here(study, Listening(tmp_path / "runs"), 2)
     assert [str(each) for each in heard] == ["Pruned after epoch 1: other trials were better."]
+
+
+def test_a_trial_without_a_folder_does_not_claim_an_earlier_ones(tmp_path: Path) -> None:
+    train = Faulty(tmp_path / "runs", fatal=(0,))
+    train.error = torch.cuda.OutOfMemoryError("CUDA")
+    with pytest.raises(Killed):
+        run_here(tuning(tmp_path), train, 1)
+    study = tuning(tmp_path)
+    run_here(study, train, 1)
+    killed, again = study.trials()
+    assert (again.repeats, again.parameters) == (0, killed.parameters)
+    assert (killed.folder, again.folder) == ("results", None)

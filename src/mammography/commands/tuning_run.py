@@ -21,7 +21,7 @@ from mammography.training.callbacks import OnEpoch, rank_of
 from mammography.training.fit import CHECKPOINTS
 from mammography.training.tracking import write_trial_files
 from mammography.training.tuning import Outcome, Proposal, TrialPruned, Tuning, run_here
-from mammography.training.tuning_space import Space, write_space
+from mammography.training.tuning_space import Space, Value, write_space
 from mammography.training.tuning_study import Pruning
 from mammography.training.tuning_trials import (
     TrialRecord,
@@ -52,7 +52,6 @@ def search(command: TuneDensity, space: Space) -> tuple[list[TrialRecord], Trial
     log.info("mammography tune-density: %s", RESEARCH_ONLY)
     training = tuning_options.training_of(command)
     with run_folder(command.outdir, command) as summary:
-        write_space(command.outdir / "space.json", space)
         after = tuning_options.prune_after(command, space)
         tuning = Tuning(
             command.outdir / STUDY,
@@ -62,6 +61,7 @@ def search(command: TuneDensity, space: Space) -> tuple[list[TrialRecord], Trial
             Pruning(after, command.prune_trials) if command.prune else None,
             tuning_options.settings_of(command, space),
         )
+        write_space(command.outdir / "space.json", space)
         try:
             _run(command, training, tuning)
         finally:
@@ -193,5 +193,12 @@ def _write(
     log.info(
         "%s: best is trial %d (%s) with bal_acc_adj %.3f: %s",
         command.outdir, best.number, best.folder, best.value,
-        " ".join(f"--{name.replace('_', '-')} {value}" for name, value in best.parameters.items()),
+        " ".join(_option(name, value) for name, value in best.parameters.items()),
     )  # fmt: skip
+
+
+def _option(name: str, value: Value) -> str:
+    """A parameter as train-density takes it."""
+    if isinstance(value, bool):
+        return f"--{'' if value else 'no-'}{name.replace('_', '-')}"
+    return f"--{name.replace('_', '-')} {value}"
