@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from mammography.analysis.descriptor_table import BLOCK, DescriptorTable, _key, described
+from mammography.analysis.descriptor_table import BLOCK, DescriptorTable, described, made_from
 from mammography.analysis.descriptors import DESCRIPTORS, describe_file, describer
 from mammography.preprocess.recipes.imagenet import PLUGIN
 from mammography.runs import canonical_json
@@ -214,7 +214,7 @@ def test_whatever_changes_the_numbers_changes_the_tables_key(tmp_path: Path) -> 
     index = archive(tmp_path / "a", range(2))
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     settings = (tmp_path / "a", index, BASIC, RECIPE, 10**6)
-    keys = [canonical_json(_key(*settings))]
+    keys = [canonical_json(made_from(*settings))]
     for place, other in (
         (0, tmp_path / "b"),
         (1, index.with_columns(view=pl.lit("MLO"))),
@@ -225,9 +225,9 @@ def test_whatever_changes_the_numbers_changes_the_tables_key(tmp_path: Path) -> 
         (4, 999),
     ):
         changed = (*settings[:place], other, *settings[place + 1 :])
-        keys.append(canonical_json(_key(*changed)))  # type: ignore[arg-type]
+        keys.append(canonical_json(made_from(*changed)))  # type: ignore[arg-type]
     assert len(set(keys)) == len(keys) == 8
-    assert canonical_json(_key(*settings)) == keys[0]
+    assert canonical_json(made_from(*settings)) == keys[0]
 
 
 def test_an_unreadable_image_keeps_its_row_free(tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_the_same_command_gives_the_same_bytes(
 
 
 def test_results_of_another_run_are_never_overwritten(
-    done: tuple[Path, BaselinesResult], embedded: Path, tmp_path: Path
+    done: tuple[Path, BaselinesResult], embedded: Path, data: Path, tmp_path: Path
 ) -> None:
     """Known trap: another seed in the same folder took up the first one's results."""
     outdir, _ = done
@@ -255,6 +255,9 @@ def test_results_of_another_run_are_never_overwritten(
     np.save(other / "features.npy", features[:, ::-1])
     with pytest.raises(StoreError, match="features was"):
         baselines(other, outdir).run()
+    elsewhere = shutil.copytree(data / "archive", tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="images was"):
+        baselines(embedded, outdir, dicom_root=elsewhere).run()
     assert contents(outdir) == before
 
 

@@ -92,7 +92,7 @@ def described(
         workers: How many processes.
         progress: Told after each image.
     """
-    key = _key(root, index, descriptors, recipe, max_pixels)
+    key = made_from(root, index, descriptors, recipe, max_pixels)
     table = folder / f"{descriptors.name}-{sha256_of_text(canonical_json(key))[:16]}"
     target = PartialSet(table, key, index.height, BLOCK)
     if done := index.height - target.rows_missing():
@@ -141,10 +141,10 @@ def _block(
     return Part(values[: len(kept)], np.array(kept, np.int64), rejected)
 
 
-def _key(
+def made_from(
     root: Path, index: pl.DataFrame, descriptors: Descriptors, recipe: Recipe, max_pixels: int
 ) -> dict[str, Any]:
-    """Everything that decides the numbers and their rows, as JSON values."""
+    """Everything that decides the numbers and their rows, as JSON values; see `described`."""
     images = [
         [path, view, *_identity(root / path)]
         for path, view in zip(index["path"], index["view"], strict=True)

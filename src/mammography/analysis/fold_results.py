@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from mammography.analysis.baselines import CLASSIFIERS, Fold, OutOfFold, cross_validate
 from mammography.analysis.feature_sets import FeatureSet
 from mammography.analysis.metrics import classification_metrics
 from mammography.analysis.statistics import bootstrap_intervals
+from mammography.archive import splits
+from mammography.archive.dialects import Label
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,38 @@ class Problem:
     folds: Sequence[Fold]
     leave_one_out: bool
     seed: int
+
+
+def problem_of(index: pl.DataFrame, label: Label, k: int | None, seed: int) -> Problem:
+    """Classes and folds of an embedding set's images.
+
+    Args:
+        index: `image_id`, `patient`, `exam` and the label's column.
+        label: What is to be predicted.
+        k: How many folds; None to leave one group out at a time.
+        seed: See `Problem`.
+
+    Raises:
+        SplitError: The images cannot be divided so.
+    """
+    if k is None:
+        made = splits.leave_one_group_out(index)
+    else:
+        made = splits.folds(index, label.name, k, seed)
+    row_of = {image_id: row for row, image_id in enumerate(index["image_id"])}
+
+    def rows(image_ids: tuple[str, ...]) -> NDArray[np.int64]:
+        return np.array([row_of[image_id] for image_id in image_ids], dtype=np.int64)
+
+    code_of = {value: code for code, value in enumerate(label.classes)}
+    return Problem(
+        codes=np.array([code_of[value] for value in index[label.name]], dtype=np.int64),
+        classes=tuple(str(value) for value in label.classes),
+        groups=np.array(splits.groups_of(index), dtype=np.int64),
+        folds=[Fold(rows(split.train), rows(split.validation)) for split in made],
+        leave_one_out=k is None,
+        seed=seed,
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,10 +15,7 @@ from mammography.commands import options
 from mammography.errors import NothingLeftError, StoreError, UsageError
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from mammography.analysis.descriptor_table import DescriptorTable
-    from mammography.analysis.fold_results import Problem
     from mammography.archive.dialects import Label
     from mammography.embeddings.embedding_set import EmbeddingSet
     from mammography.preprocess.recipe import Recipe
@@ -101,17 +98,19 @@ class EmbeddingsBaselines:
             StoreError: `embeddings_dir` holds no finished set; `outdir` holds other results, is in
                 use, or cannot be written to.
         """
+        from mammography.embeddings.embedding_set import load_embeddings
+        from mammography.embeddings.origin import archive_of, label_of, recipe_of
         from mammography.runs import RESEARCH_ONLY, run_folder
 
         self._check()
         with run_folder(self.outdir, self) as summary:
             log.info("mammography embeddings-baselines: %s", RESEARCH_ONLY)
-            from mammography.embeddings.embedding_set import load_embeddings
-
             embeddings = load_embeddings(self.embeddings_dir)
-            made_from = _made_from(embeddings)
+            label, recipe = label_of(embeddings), recipe_of(embeddings)
+            root = self.dicom_root or archive_of(embeddings)
+            made_from = self._made_from(embeddings, recipe, root)
             self._refuse_other_results(made_from)
-            result = self._run(embeddings)
+            result = self._run(embeddings, label, recipe, root)
             summary.update(
                 exit_code=result.exit_code,
                 made_from=made_from,
@@ -133,6 +132,23 @@ class EmbeddingsBaselines:
         if self.dicom_root is not None and not self.dicom_root.is_dir():
             raise UsageError(f"There is no folder {self.dicom_root} (--dicom-root).")
 
+    def _made_from(self, embeddings: EmbeddingSet, recipe: Recipe, root: Path) -> dict[str, str]:
+        """What tells this set and its images from any other, to the bit."""
+        from mammography.analysis.descriptor_table import made_from
+        from mammography.analysis.descriptors import DESCRIPTORS
+        from mammography.embeddings.embedding_set import FEATURES
+        from mammography.runs import canonical_json, sha256_of_file, sha256_of_text
+
+        images = made_from(
+            root, embeddings.index, DESCRIPTORS[self.descriptors], recipe, _max_pixels(embeddings)
+        )
+        return {
+            "fingerprint": embeddings.fingerprint,
+            "features": sha256_of_file(embeddings.folder / FEATURES),
+            "index": sha256_of_text(embeddings.index.write_csv()),
+            "images": sha256_of_text(canonical_json(images)),
+        }
+
     def _refuse_other_results(self, made_from: dict[str, str]) -> None:
         """Finished results are only made again where they would come out the same."""
         from mammography.runs import config_of
@@ -148,27 +164,33 @@ class EmbeddingsBaselines:
         ours = set(wanted) - {"outdir", "num_workers", "embeddings_dir", "dicom_root"}
         if differing := sorted(name for name in ours if was.get(name) != wanted[name]):
             told = "; ".join(
-                f"{name} was {was.get(name)} and is {wanted[name]}" for name in differing
+                f"{name} was {was.get(name)!s:.20} and is {wanted[name]!s:.20}"
+                for name in differing
             )
             raise StoreError(
                 f"{self.outdir} holds the results of another run: {told}. Choose another --outdir."
             )
 
-    def _run(self, embeddings: EmbeddingSet) -> BaselinesResult:
+    def _run(
+        self, embeddings: EmbeddingSet, label: Label, recipe: Recipe, root: Path
+    ) -> BaselinesResult:
         from mammography.analysis.comparison import compare
         from mammography.analysis.descriptors import DESCRIPTORS
         from mammography.analysis.feature_sets import of_descriptors, of_embeddings
-        from mammography.analysis.fold_results import evaluate
-        from mammography.embeddings.origin import label_of, recipe_of
+        from mammography.analysis.fold_results import evaluate, problem_of
         from mammography.report.baselines_files import write_baselines
         from mammography.report.embedding_report import caution
 
-        label, recipe = label_of(embeddings), recipe_of(embeddings)
-        table = self._described(embeddings, recipe)
+        kind, workers = DESCRIPTORS[self.descriptors], options.workers_of(self)
+        table = self._described(embeddings, recipe, root)
         index = embeddings.index[table.rows]
-        problem = self._problem(index, label)
-        kind = DESCRIPTORS[self.descriptors]
-        workers = options.workers_of(self)
+        folds = None if self.leave_one_group_out else self.cv_folds
+        problem = problem_of(index, label, folds, self.random_seed)
+        if folds and (groups := int(problem.groups.max()) + 1) < _FEW_GROUPS:
+            log.info(
+                "%d patients or exams are few: with --leave-one-group-out all but one of them are "
+                "fitted on", groups,
+            )  # fmt: skip
         ours = evaluate(of_embeddings(embeddings, table.rows), problem, workers)
         classical = of_descriptors(kind, table.values, recipe, self.n_components)
         theirs = evaluate(classical, problem, workers)
@@ -185,15 +207,13 @@ class EmbeddingsBaselines:
         exit_code = int(share < _MIN_READABLE)
         return BaselinesResult(documents, comparison, exit_code)
 
-    def _described(self, embeddings: EmbeddingSet, recipe: Recipe) -> DescriptorTable:
+    def _described(self, embeddings: EmbeddingSet, recipe: Recipe, root: Path) -> DescriptorTable:
         """The descriptors; what could not be read again is in rejects.csv."""
         from mammography.analysis.descriptor_table import described
         from mammography.analysis.descriptors import DESCRIPTORS
         from mammography.commands.progress import progress
-        from mammography.embeddings.origin import archive_of
         from mammography.runs import written_whole
 
-        root = self.dicom_root or archive_of(embeddings)
         log.info("%s descriptors of %d images of %s", self.descriptors, len(embeddings), root)
         with progress(len(embeddings)) as advance:
             table = described(
@@ -202,7 +222,7 @@ class EmbeddingsBaselines:
                 embeddings.index,
                 DESCRIPTORS[self.descriptors],
                 recipe,
-                max_pixels=embeddings.record["made_from"]["max_pixels"],
+                max_pixels=_max_pixels(embeddings),
                 workers=options.workers_of(self),
                 progress=advance,
             )
@@ -220,36 +240,6 @@ class EmbeddingsBaselines:
                 f"{first}): say with --dicom-root where they are."
             )
         return table
-
-    def _problem(self, index: pl.DataFrame, label: Label) -> Problem:
-        """Classes and folds; the same for all features."""
-        import numpy as np
-
-        from mammography.analysis.baselines import Fold
-        from mammography.analysis.fold_results import Problem
-        from mammography.archive import splits
-
-        groups = np.array(splits.groups_of(index), dtype=np.int64)
-        n_groups = int(groups.max()) + 1
-        if self.leave_one_group_out:
-            made = splits.leave_one_group_out(index)
-        else:
-            made = splits.folds(index, label.name, self.cv_folds, self.random_seed)
-            if n_groups < _FEW_GROUPS:
-                log.info(
-                    "%d patients or exams are few: with --leave-one-group-out all but one of them "
-                    "are fitted on", n_groups,
-                )  # fmt: skip
-        row_of = {image_id: row for row, image_id in enumerate(index["image_id"])}
-        folds = [
-            Fold(*(np.array([row_of[image_id] for image_id in side], dtype=np.int64)
-                   for side in (split.train, split.validation)))
-            for split in made
-        ]  # fmt: skip
-        code_of = {value: code for code, value in enumerate(label.classes)}
-        codes = np.array([code_of[value] for value in index[label.name]], dtype=np.int64)
-        classes = tuple(str(value) for value in label.classes)
-        return Problem(codes, classes, groups, folds, self.leave_one_group_out, self.random_seed)
 
     def _report(
         self,
@@ -274,13 +264,6 @@ class EmbeddingsBaselines:
         log.info("report.md and the numbers behind it are in %s", self.outdir)
 
 
-def _made_from(embeddings: EmbeddingSet) -> dict[str, str]:
-    """What tells this set from any other, to the bit."""
-    from mammography.embeddings.embedding_set import FEATURES
-    from mammography.runs import sha256_of_file, sha256_of_text
-
-    return {
-        "fingerprint": embeddings.fingerprint,
-        "features": sha256_of_file(embeddings.folder / FEATURES),
-        "index": sha256_of_text(embeddings.index.write_csv()),
-    }
+def _max_pixels(embeddings: EmbeddingSet) -> int:
+    """What the images were refused by when they were embedded."""
+    return int(embeddings.record["made_from"]["max_pixels"])
