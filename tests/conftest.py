@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# Two threads an operator wait for each other as soon as another process needs a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
@@ -26,3 +29,13 @@ def _not_the_users_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         patch.setenv("MAMMOGRAPHY_SALT", "tests")
         patch.setenv("MAMMOGRAPHY_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `archive`, 64 small images of 16 exams, and `classificacao.csv`, balanced."""
+    from mammography.commands.phantom import Phantom
+
+    folder = tmp_path_factory.mktemp("phantoms") / "phantoms"
+    Phantom(folder, exams=16, rows=208, columns=160, balanced=True, num_workers=1).run()
+    return folder
