@@ -132,7 +132,7 @@ def test_what_a_search_leaves_behind(whole: tuple[TuneDensity, TuneDensityResult
     assert result.best is not None
     assert best["parameters"] == result.best.parameters
     assert best["importances"] is None
-    assert best["importances_undefined"] == "3 completed trials are fewer than 8"
+    assert best["importances_undefined"] == "fewer than 8 completed trials (3)"
     assert (outdir / "importance.png").stat().st_size > 1000
     assert (outdir / "history.png").stat().st_size > 1000
     assert read_space(outdir / "space.json") == PUBLISHED
@@ -294,7 +294,7 @@ def test_another_space_is_refused_and_the_old_one_kept(
     tmp_path: Path, whole: tuple[TuneDensity, TuneDensityResult]
 ) -> None:
     write_space(tmp_path / "space.json", {"lr": Categorical((1e-3, 1e-4))})
-    with pytest.raises(StoreError, match="other .*space"):
+    with pytest.raises(StoreError, match=r"other .*space"):
         replace(whole[0], space=tmp_path / "space.json").run()
     assert read_space(whole[0].outdir / "space.json") == PUBLISHED
 

@@ -54,7 +54,7 @@ class TuneDensity(TrainDensity):
     """Folder of the study; its trials go to hpo_runs/results, hpo_runs/results_1, … below it."""
 
     trials: int = 20
-    """How many parameters the study tries in all, with those of earlier sessions."""
+    """Trials of the study in all, with those of earlier sessions; one that is done again is one."""
 
     space: Annotated[
         Path | None,
@@ -78,13 +78,13 @@ class TuneDensity(TrainDensity):
     prune_after: Annotated[
         int | None,
         tyro.conf.arg(
-            help="Epochs that every trial is given before.",
+            help="Epochs that every trial may train, whatever it is worth.",
             help_behavior_hint="(default: the longest warm-up that is tried)",
         ),
     ] = None
 
     prune_trials: int = 5
-    """Trials that must have come to their end before."""
+    """Trials that must have come to their end before any is ended early."""
 
     engine: Literal["optuna", "ray"] = "optuna"
     """One trial after the other in this process, or Ray Tune; needs the extra tune or ray."""

@@ -85,7 +85,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
     """
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(trials) < _ENOUGH:
-        raise ValueError(f"{len(trials)} completed trials are fewer than {_ENOUGH}")
+        raise ValueError(f"fewer than {_ENOUGH} completed trials ({len(trials)})")
     if len({trial.value for trial in trials}) == 1:
         raise ValueError(f"all {len(trials)} completed trials have the same {METRIC}")
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
