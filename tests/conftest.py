@@ -39,3 +39,12 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms") / "phantoms"
     Phantom(folder, exams=16, rows=208, columns=160, balanced=True, num_workers=1).run()
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """PyTorch uses one thread in this module."""
+    from density_runs import single_thread
+
+    with single_thread():
+        yield
