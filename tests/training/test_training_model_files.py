@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from trained_models import write_model
 
 from mammography.encoders.registry import load_encoder
-from mammography.errors import StoreError, WeightsError
+from mammography.errors import StoreError, UsageError, WeightsError
 from mammography.preprocess.recipes.density import Density
 from mammography.training.classifier import Classifier
 from mammography.training.model_files import load_model, probabilities_of, save_model
@@ -167,7 +167,7 @@ def test_a_recipe_that_has_changed_since_is_refused(saved: Path, tmp_path: Path)
     model = load_model(saved)
     record = model.record | {"recipe": model.record["recipe"] | {"hash": "0" * 64}}
     save_model(tmp_path, model.classifier, record)
-    with pytest.raises(WeightsError, match="The recipe density has changed since"):
+    with pytest.raises(UsageError, match="The recipe density has changed since"):
         load_model(tmp_path)
 
 

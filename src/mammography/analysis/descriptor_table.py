@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,6 @@ from mammography.tables import rejects_frame
 from mammography.vocabulary import RejectCode
 
 log = logging.getLogger(__name__)
-
-#: Distributions whose version can change a descriptor, beside those that every run records.
-_LIBRARIES = ("scikit-image", "scipy")
 
 #: Images of one block.
 BLOCK = 128
@@ -156,7 +152,7 @@ def made_from(
         "descriptors": [descriptors.name, descriptors.version],
         "recipe": descriptors.recipe(recipe).record(),
         "max_pixels": max_pixels,
-        "libraries": {name: metadata.version(name) for name in _LIBRARIES} | installed,
+        "libraries": installed,
     }
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mammography import plugins
 from mammography.archive.dialects import Label
 from mammography.embeddings.embedding_set import EmbeddingSet
 from mammography.errors import UsageError
 from mammography.preprocess.recipe import Recipe
+from mammography.preprocess.recorded import recorded_recipe
 
 
 def label_of(embeddings: EmbeddingSet) -> Label:
@@ -33,20 +33,7 @@ def recipe_of(embeddings: EmbeddingSet) -> Recipe:
         PluginError: There is no such recipe here.
         UsageError: The recipe has changed since.
     """
-    record = embeddings.record["recipe"]
-    settings = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in record.items()
-        if name not in ("name", "version", "hash")
-    }
-    recipe: Recipe = plugins.get("recipes", record["name"]).with_options(**settings)
-    if recipe.hash != record["hash"]:
-        raise UsageError(
-            f"The recipe {record['name']} has changed since {embeddings.folder} was made (version "
-            f"{record['version']} then, {recipe.VERSION} now): embed again, or use the version of "
-            "mammography that embedding.json names."
-        )
-    return recipe
+    return recorded_recipe(embeddings.record["recipe"], embeddings.folder)
 
 
 def archive_of(embeddings: EmbeddingSet) -> Path:

@@ -17,7 +17,8 @@ RESEARCH_ONLY = "Research only: not for diagnosis."
 #: Distributions whose version can change a number.
 TRACED = (
     "mammography", "numpy", "polars", "pydicom", "imagecodecs", "opencv-python-headless", "pillow",
-    "numba", "torch", "torchvision", "timm", "openvino", "scikit-learn", "umap-learn",
+    "numba", "torch", "torchvision", "timm", "openvino", "lightning", "scikit-learn",
+    "scikit-image", "scipy", "umap-learn",
 )  # fmt: skip
 
 _QUIETLY: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 10}

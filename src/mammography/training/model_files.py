@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from mammography import plugins
 from mammography.archive.dialects import Label
 from mammography.encoders.registry import find_architecture
 from mammography.errors import StoreError, WeightsError
 from mammography.preprocess.recipe import Recipe
-from mammography.runs import canonical_json, sha256_of_text, write_json, written_whole
+from mammography.preprocess.recorded import recorded_recipe
+from mammography.runs import canonical_json, write_json, written_whole
 from mammography.training.classifier import Classifier
 from mammography.training.objective import Objective, find_objective
 
@@ -85,8 +85,8 @@ def save_model(folder: Path, classifier: Classifier, record: dict[str, Any]) -> 
         record: `model.json`, as JSON values.
     """
     state = {name: value.detach().cpu() for name, value in classifier.state_dict().items()}
-    with written_whole(folder / WEIGHTS) as path:
-        torch.save(state, path)
+    with written_whole(folder / WEIGHTS) as path, path.open("wb") as stream:
+        torch.save(state, stream)  # into a file of its own naming, it would write the name
     with written_whole(folder / TWIN) as path:
         contiguous = {name: value.contiguous() for name, value in state.items()}
         save_file(contiguous, path, {"mammography": canonical_json(record)})
@@ -134,7 +134,7 @@ def load_model(run: Path) -> TrainedModel:
     return TrainedModel(
         classifier,
         label,
-        _recipe_of(record["recipe"], run),
+        recorded_recipe(record["recipe"], run),
         objective,
         record["temperature"],
         record,
@@ -157,21 +157,3 @@ def read_model_record(run: Path) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError) as error:
         raise StoreError(f"{run / RECORD} cannot be read ({error}).") from error
-
-
-def _recipe_of(record: dict[str, Any], run: Path) -> Recipe:
-    """The recipe that a record describes, to the last setting."""
-    settings = {
-        key: value for key, value in record.items() if key not in ("name", "version", "hash")
-    }
-    settings = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
-    }
-    recipe: Recipe = plugins.get("recipes", record["name"]).with_options(**settings)
-    if sha256_of_text(canonical_json(recipe.record())) != record["hash"]:
-        raise WeightsError(
-            f"The recipe {record['name']} has changed since {run} was trained (version "
-            f"{record['version']} then, {recipe.VERSION} now): use the version of mammography "
-            "that its summary.json names."
-        )
-    return recipe
