@@ -236,3 +236,29 @@ def test_the_documents_longest_command_runs_as_printed(tmp_path: Path) -> None:
         "preview/pca_projection.csv", "preview/tsne_projection.png", "preview/tsne_projection.csv",
         "preview/umap_projection.png", "preview/umap_projection.csv",
     }  # fmt: skip
+
+
+REQUIRED = ["embed", "--csv", "labels.csv", "--dicom-root", "archive", "--outdir", "out"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["embed", "--resize", "bla"], "invalid choice 'bla' for argument '--resize'"),
+        ([*REQUIRED, "--limit", "abc"], "--limit"),
+        ([*REQUIRED, "--mean", "1", "2"], "--mean"),
+        (["embed"], "--csv PATH"),
+        (["scan", "--nonsense"], "--nonsense"),
+    ],
+)
+def test_wrong_options_are_one_line_without_a_box(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert told in line
+    assert not set("│╭╰─") & set(line)
+    assert "[bold]" not in line

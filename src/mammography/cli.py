@@ -6,10 +6,12 @@ it runs. Exit codes: 0 done; 1 done, but the data failed a gate; 2 could not run
 
 from __future__ import annotations
 
+import io
 import logging
+import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 from mammography import __version__
@@ -68,12 +70,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parsed(name: str, options: Sequence[str]) -> Any:
     import tyro
 
-    return tyro.cli(
-        command_class(name),
-        prog=f"mammography {name}",
-        args=options,
-        config=(tyro.conf.DisallowNone,),
-    )
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(
+                command_class(name),
+                prog=f"mammography {name}",
+                args=options,
+                config=(tyro.conf.DisallowNone,),
+            )
+    except SystemExit as end:
+        if end.code:
+            _fail(_plain(said.getvalue()))
+        raise
+
+
+def _plain(box: str) -> str:
+    """What tyro says of wrong options, without the box that it draws around it."""
+    text = " ".join(re.sub(r"[─│╭╮╰╯┄]", " ", box).split())
+    return re.sub(r"\[/?[a-z]+\]", "", text).removeprefix("Parsing error ")
 
 
 def _run(command: Any, debug: bool) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import math
 import random
 import shutil
 from dataclasses import replace
@@ -266,7 +267,7 @@ def test_a_finished_set_is_completed_and_not_computed_again(
         ({"seed": 1}, r"untrained weights was 'random \(seed 42\)' and is 'random \(seed 1\)'"),
         ({"batch_size": 2}, "batch_size was 8 and is 2"),
         ({"amp": True}, "precision was 'float32' and is 'bfloat16'"),
-        ({"limit": 3}, "images was"),
+        ({"limit": 3}, "images differ"),
     ],
 )
 def test_other_options_in_the_same_folder_are_refused(
@@ -329,7 +330,7 @@ def test_bad_images_are_listed_shift_nobody_and_fail_the_gate(
     assert contents(out).keys() == contents(done.embeddings.folder).keys()
     summary = summary_of(out)
     assert (summary["exit_code"], summary["images"], summary["readable_share"]) == (1, 27, 0.9)
-    assert "Only 90.0 % of the images could be read" in log_of(out)
+    assert "Only 90.00 % of the images could be read" in log_of(out)
     assert embed(data, out, min_readable=0.9).run().exit_code == 0
 
 
@@ -518,3 +519,11 @@ def test_the_default_backend_agrees_with_torch(
     assert difference <= 1e-5
     with pytest.raises(StoreError, match="backend was 'openvino' and is 'torch'"):
         replace(embed(archive, tmp_path / "out"), backend="torch").run()
+
+
+@pytest.mark.parametrize("options", [{"seed": -1}, {"seed": 2**32}, {"std": (math.nan,) * 3}])
+def test_numbers_that_make_no_sense_are_refused_at_once(
+    options: dict[str, Any], archive: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError):
+        embed(archive, tmp_path / "out", **options).run()

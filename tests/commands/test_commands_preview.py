@@ -11,7 +11,7 @@ from PIL import Image
 
 from mammography.commands.preview import Preview
 from mammography.dicom.phantom.files import write_dicom
-from mammography.errors import ImageRejected, StoreError
+from mammography.errors import ImageRejected, StoreError, UsageError
 
 
 @pytest.fixture
@@ -58,6 +58,24 @@ def test_a_file_that_cannot_be_used_is_named(
     with pytest.raises(ImageRejected, match=message):
         Preview(file, out=file.parent / "steps.png", **options).run()
     assert not (file.parent / "steps.png").exists()
+
+
+def test_a_picture_never_takes_the_place_of_another_file(file: Path) -> None:
+    before = file.read_bytes()
+    for out in (file, file.parent / "steps.xyz"):
+        with pytest.raises(UsageError, match="never replaces what is no PNG"):
+            Preview(file, out=out).run()
+    (file.parent / "notes.png").write_text("no picture")
+    with pytest.raises(UsageError, match="never replaces what is no PNG"):
+        Preview(file, out=file.parent / "notes.png").run()
+    assert file.read_bytes() == before
+    Preview(file, out=file.parent / "steps.png").run()
+    Preview(file, out=file.parent / "steps.png").run()  # a picture of ours it may
+
+
+def test_a_folder_is_no_picture(file: Path) -> None:
+    with pytest.raises(UsageError, match="takes one file"):
+        Preview(file.parent, out=file.parent / "steps.png").run()
 
 
 def test_a_picture_that_cannot_be_written_is_named(file: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_part_of_rejects_alone_is_no_gap(tmp_path: Path) -> None:
 
 OTHER_KEYS: list[tuple[dict[str, Any], str]] = [
     (KEY | {"batch_size": 4}, "batch_size was 8 and is 4"),
-    (KEY | {"images": "cd" * 32}, "images was abababababab… and is cdcdcdcdcdcd…"),
+    (KEY | {"images": "cd" * 32}, "images differ"),
     (
         KEY | {"recipe": {"name": "imagenet", "resize": "crop"}},
         "recipe.resize was 'letterbox' and is 'crop'",

@@ -77,10 +77,11 @@ def columns_for(
             f"No column of {table.path} is known to hold {holds}: say which one does with "
             f"{option}; {table.listing()}."
         )
-    listed = " or ".join(map(repr, found))
+    others = ", ".join(map(repr, found[1:]))
     logger.info(
-        "%s: %s in column %s, by its name (%s overrides)", table.path, holds, listed, option
-    )
+        "%s: %s in column %r, by its name (%s overrides%s)",
+        table.path, holds, found[0], option, f"; there is also {others}" if others else "",
+    )  # fmt: skip
     return found
 
 

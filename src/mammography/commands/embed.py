@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -149,9 +150,10 @@ class Embed:
             exit_code = 0 if share >= self.min_readable else 1
             if exit_code:
                 log.warning(
-                    "Only %.1f %% of the images could be read, less than --min-readable %.1f %%: "
+                    "Only %.2f %% of the images could be read, less than --min-readable %.2f %%: "
                     "look at %s before you use these numbers.",
-                    100 * share, 100 * self.min_readable, self.outdir / "rejects.csv",
+                    math.floor(1e4 * share) / 100, 100 * self.min_readable,
+                    self.outdir / "rejects.csv",
                 )  # fmt: skip
             summary.update(exit_code=exit_code, images=len(embeddings), readable_share=share)
         return EmbedResult(embeddings, manifest, share, exit_code)
@@ -163,10 +165,17 @@ class Embed:
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}.")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"--seed is from 0 to 4294967295, not {self.seed}.")
         if not self.dicom_root.is_dir():
             raise UsageError(f"There is no folder {self.dicom_root} (--dicom-root).")
         if self.outdir.resolve() == self.dicom_root.resolve():
             raise UsageError("--outdir must be another folder than --dicom-root.")
+        if self.dicom_root.resolve() in self.outdir.resolve().parents:
+            log.warning(
+                "--outdir %s lies inside the archive: later runs with another --outdir will find "
+                "its pictures among the images.", self.outdir,
+            )  # fmt: skip
 
     def _refuse_bad_table(self) -> None:
         """Fail on a wrong table before anything slow; `_manifest` reads it again, and says more."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 from tyro.conf import Positional
 
 from mammography.commands import options
-from mammography.errors import ImageRejected
+from mammography.errors import ImageRejected, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +48,19 @@ class Preview:
         """Draw.
 
         Raises:
-            UsageError: Options that make no sense.
+            UsageError: Options that make no sense, or a picture in the place of another file.
             ImageRejected: The file cannot be used.
             StoreError: The picture cannot be written.
         """
         from mammography.report.figures import Panel, steps_figure
 
         recipe = options.recipe_of(self)
+        if self.out.suffix.lower() != ".png" or _is_other_content(self.out):
+            raise UsageError(
+                f"--out {self.out} must end in .png, and never replaces what is no PNG picture."
+            )
+        if self.file.is_dir():
+            raise UsageError(f"{self.file} is a folder; preview takes one file of it.")
         try:
             steps = recipe.steps(recipe.read(self.file))
         except ImageRejected as verdict:
@@ -63,3 +69,12 @@ class Preview:
         steps_figure(self.out, panels, f"{self.file.name}: recipe {recipe.NAME}")
         log.info("recipe %s (%s…): %s", recipe.NAME, recipe.hash[:12], self.out)
         return PreviewResult(self.out)
+
+
+def _is_other_content(path: Path) -> bool:
+    """Whether there is a file that is no PNG."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(8) != b"\x89PNG\r\n\x1a\n"
+    except (FileNotFoundError, NotADirectoryError):
+        return False

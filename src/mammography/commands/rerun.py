@@ -45,7 +45,8 @@ class Rerun:
             name, config = recorded["command"], dict(recorded["config"])
             origin = Path(recorded["working_directory"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{self.summary} is no summary of a run: {error!r}.") from error
+            why = getattr(error, "strerror", None) or "it holds something else"
+            raise UsageError(f"{self.summary} is no summary of a run: {why}.") from error
         if name not in COMMANDS:
             raise UsageError(f"{self.summary} records the command {name!r}, unknown here.")
         if config.get("outdir") is not None:

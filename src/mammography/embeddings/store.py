@@ -148,7 +148,7 @@ def is_finished(folder: Path, key: dict[str, Any]) -> bool:
 def _refuse_other(folder: Path, begun: dict[str, Any], key: dict[str, Any]) -> None:
     was, wanted = _flat(begun), _flat(key)
     differences = [
-        f"{name} was {_shown(was.get(name))} and is {_shown(wanted.get(name))}"
+        f"{name} {_change(was.get(name), wanted.get(name))}"
         for name in [*wanted, *(was.keys() - wanted.keys())]
         if was.get(name) != wanted.get(name)
     ]
@@ -171,8 +171,8 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _shown(value: Any) -> str:
-    """A value for people; of a hash, what is enough to tell it from others."""
-    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
-        return f"{value[:12]}…"
-    return repr(value)
+def _change(was: Any, wanted: Any) -> str:
+    """What became of a setting, for people; of hashes, only that they differ."""
+    if isinstance(wanted, str) and re.fullmatch("[0-9a-f]{64}", wanted):
+        return "differ"
+    return f"was {was!r} and is {wanted!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 import subprocess
 import sys
@@ -60,7 +61,9 @@ def config_of(command: Any) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, Path):
             return value.as_posix()
-        return list(value) if isinstance(value, tuple) else value
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(value)  # JSON has no such number
+        return [plain(item) for item in value] if isinstance(value, tuple) else value
 
     return {
         field.name: plain(getattr(command, field.name)) for field in dataclasses.fields(command)
