@@ -73,6 +73,23 @@ def _run_and_die_while_tidying(task: TrainDensity) -> None:
     _run(task)
 
 
+def _run_and_interrupt(task: TrainDensity) -> None:
+    """Press Ctrl-C, as it were, while the first checkpoint is being put into its place."""
+    from mammography.cli import _run as run_as_a_user_does
+
+    rename = Path.replace
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if Path(target).name == "last.ckpt":
+            os.kill(os.getpid(), signal.SIGINT)
+        return rename(path, target)
+
+    Path.replace = interrupted  # type: ignore[method-assign, assignment]
+    code = run_as_a_user_does(task, debug=False)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    raise SystemExit(code)
+
+
 def ended(server: ForkServerContext, target: Callable[..., None], *arguments: Any) -> int | None:
     process = server.Process(target=target, args=arguments)
     process.start()
@@ -146,6 +163,18 @@ def test_killed_while_it_tidies_up_it_is_finished(
     assert result.runs[0].metrics == json_of(expected / "metrics/val_metrics.json")
     after = contents(tmp_path / "results")
     assert before == after | {name: before[name] for name in before.keys() - after.keys()}
+
+
+def test_ctrl_c_is_exit_code_130_and_can_be_resumed(
+    server: ForkServerContext, phantoms: Path, expected: Path, tmp_path: Path
+) -> None:
+    task = command(phantoms, tmp_path, **EPOCHS)
+    assert ended(server, _run_and_interrupt, task) == 130
+    log = (tmp_path / "results" / "run.log").read_text().splitlines()
+    assert log[-1].endswith("ERROR   interrupted")
+    assert not (tmp_path / "results" / "summary.json").exists()
+    assert ended(server, _run, command(phantoms, tmp_path, **EPOCHS, resume=True)) == 0
+    assert differing(expected, tmp_path / "results") == []
 
 
 # What is not resumed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,7 +95,7 @@ def fit(
     epochs = Epochs(checkpoints, images.codes[validation], names, settings, on_epoch)
     begun = checkpoints / LAST if (checkpoints / LAST).exists() else None
     board = TensorBoardLogger(folder, name="tensorboard", version="")
-    with _quiet(), _exact(settings):
+    with _quiet(), _exact(settings), _interruptible():
         trainer = Trainer(
             accelerator=settings.device,
             **ranks.placement(),
@@ -175,6 +176,19 @@ def _exact(settings: FitSettings) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end a training as it ends all else; Lightning makes an exit with code 1 of it."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)  # Lightning has it ignored
+        raise KeyboardInterrupt from end
 
 
 @contextmanager
