@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import sklearn.metrics
 import torch
 from density_runs import command, contents, differing, json_of, predictions, table, train
 from safetensors.torch import load_file
+from small_training import Stop
 
 from mammography.cli import main
 from mammography.commands.embed import Embed
@@ -108,6 +110,27 @@ def test_folds_validate_every_image_once_and_are_summed_up(phantoms: Path, tmp_p
         expected = {"mean": np.mean(values), "std": np.std(values, ddof=1),
                     "min": min(values), "max": max(values), "runs": 3}  # fmt: skip
         assert summary["metrics"][name] == pytest.approx(expected)
+
+
+def test_folds_that_were_interrupted_are_taken_up(phantoms: Path, tmp_path: Path) -> None:
+    quick = {"train_backbone": False, "cv_folds": 3}
+    whole = command(phantoms, tmp_path / "whole", **quick).run()
+    epochs = []
+
+    def in_the_second_fold(line: Mapping[str, Any]) -> None:
+        epochs.append(line["epoch"])
+        if epochs == [1, 2, 1]:
+            raise Stop
+
+    with pytest.raises(Stop):
+        command(phantoms, tmp_path / "broken", **quick).run(in_the_second_fold)
+    command(phantoms, tmp_path / "broken", **quick, resume=True).run(in_the_second_fold)
+    assert epochs == [1, 2, 1, 2, 1, 2]
+    for number, run in enumerate(whole.runs, start=1):
+        assert differing(run.folder, tmp_path / "broken" / f"fold_{number}" / "results") == []
+        assert not (tmp_path / "broken" / f"fold_{number}" / "results_1").exists()
+    one, other = (tmp_path / name / "cv_summary.json" for name in ("whole", "broken"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_seeds_are_runs_of_their_own_and_are_summed_up(phantoms: Path, tmp_path: Path) -> None:
