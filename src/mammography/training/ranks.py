@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import subprocess
@@ -44,9 +45,18 @@ def agreed(value: T) -> T:
 
     if not distributed.is_initialized():
         distributed.init_process_group()
+        atexit.register(_leave)
     values: list[Any] = [value]
     distributed.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def _leave() -> None:
+    """Leave the group of processes; one that ended within it might be aborted."""
+    import torch.distributed as distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def launch(command: Any, processes: int) -> Any:
