@@ -96,7 +96,10 @@ def _run(command: Any, debug: bool) -> int:
         try:
             return int(getattr(command.run(), "exit_code", 0))
         except KeyboardInterrupt:
-            _fail("interrupted; the same command goes on where it stopped.")
+            _fail(
+                "interrupted; the same command goes on where it stopped "
+                "(train-density with --resume)."
+            )
             return INTERRUPTED
         except Exception as error:
             if debug:
