@@ -21,6 +21,7 @@ from mammography.report.evaluation_figures import (
     reliability_figure,
     training_figure,
 )
+from mammography.report.run_tables import spread
 from mammography.runs import write_json, write_text, written_whole
 from mammography.training.prediction_tables import exam_table, image_table
 
@@ -199,12 +200,7 @@ def summary_over_runs(metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Mean, sample standard deviation and range of the headline numbers over runs."""
     table: dict[str, Any] = {}
     for name in HEADLINE:
-        values = [run[name] for run in metrics if run[name] is not None]
-        table[name] = {
-            "mean": float(np.mean(values)) if values else None,
-            "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-            "min": min(values, default=None),
-            "max": max(values, default=None),
-            "runs": len(values),
-        }
+        numbers = spread([run[name] for run in metrics])
+        kept = {key: numbers[key] for key in ("mean", "std", "min", "max")}
+        table[name] = kept | {"runs": numbers["n"]}
     return table
