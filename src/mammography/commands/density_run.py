@@ -1,4 +1,4 @@
-"""The runs of `train-density`: what they share, which there are, and each of them."""
+"""The runs of `train-density`: which there are, and each from its folder to its figures."""
 
 from __future__ import annotations
 
@@ -15,16 +15,11 @@ import polars as pl
 
 from mammography.analysis.calibration import fit_temperature
 from mammography.analysis.metrics import HEADLINE
-from mammography.archive.audit import readable_share
-from mammography.archive.split_table import listed
-from mammography.archive.splits import Split, folds, groups_of, hold_out, read_split, split_frame
+from mammography.archive.splits import Split, folds, groups_of, hold_out, split_frame
 from mammography.commands import density_options, options
-from mammography.commands.progress import progress, terminal
-from mammography.embeddings.embedding_set import EmbeddingSet, load_embeddings
-from mammography.embeddings.matching import open_features
-from mammography.encoders.registry import find_architecture, load_encoder
-from mammography.errors import NothingLeftError, SplitError, StoreError
-from mammography.preprocess.cache import Grays, prepare_images
+from mammography.commands.density_data import TrainingData
+from mammography.commands.progress import terminal
+from mammography.errors import StoreError
 from mammography.report.density_report import Evaluation, summary_over_runs, write_evaluation
 from mammography.runs import (
     RESEARCH_ONLY,
@@ -42,16 +37,12 @@ from mammography.runs.results import new_results, resumable
 from mammography.training import ranks
 from mammography.training.evaluate import features_and_logits
 from mammography.training.fit import CHECKPOINTS, Fitted, Loading, fit
-from mammography.training.labels import label_and_codes
 from mammography.training.model_files import probabilities_of, save_model
-from mammography.training.objective import find_objective
-from mammography.training.study import Prepared, Study, make_study, prepare, with_subset
+from mammography.training.study import Prepared, Study, prepare
 from mammography.training.tracking import mlflow_logger, write_trial_files
 
 if TYPE_CHECKING:
-    from mammography.archive.manifest import Manifest
     from mammography.commands.train_density import TrainDensity
-    from mammography.preprocess.recipe import Recipe
     from mammography.training.callbacks import OnEpoch
 
 log = logging.getLogger(__name__)
@@ -70,123 +61,12 @@ _FEW = 10_000
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """What all runs of one command share, and what had to stay out.
-
-    Attributes:
-        study: Images, labels, embeddings, model.
-        split: The user's own, or None.
-        rejects: `mammography.tables.REJECT_COLUMNS`.
-        readable_share: Readable images of those that the table refers to.
-        exit_code: 0, or 1 where that share is too small.
-    """
-
-    study: Study
-    split: Split | None
-    rejects: pl.DataFrame
-    readable_share: float
-    exit_code: int
-
-
-@dataclass(frozen=True)
 class Job:
     """A run to do: below which folder, on which split, from which seed."""
 
     parent: Path
     split: Split
     seed: int
-
-
-def training_data(command: TrainDensity) -> TrainingData:
-    """Read the table and the archive, and prepare every image once.
-
-    Raises:
-        As `TrainDensity.run`.
-    """
-    find_objective(command.loss)
-    architecture = find_architecture(command.arch)
-    recipe = options.recipe_of(command).with_options(
-        mean=command.mean or architecture.mean, std=command.std or architecture.std
-    )
-    embeddings = _embeddings(command)
-    folders = [command.outdir, *([command.cv_outdir] if command.cv_outdir else [])]
-    manifest = options.manifest_of(command, folders)
-    known, table_label = _known(manifest, embeddings), manifest.label
-    assert table_label is not None  # there is a table
-    # Fail before anything slow.
-    label, _ = label_and_codes(manifest.frame, table_label, command.classes)
-    density_options.check_class_weights(command, label)
-    load_encoder(command.arch, str(command.weights), seed=command.seed, size=recipe.size)
-    split = read_split(command.split, manifest.frame, complete=False) if command.split else None
-    grays, manifest = _prepared(command, manifest, recipe)
-    label, codes = label_and_codes(manifest.frame, table_label, command.classes)
-    model = density_options.model_of(command)
-    study = make_study(manifest.frame, label, codes, grays, recipe, model, embeddings, known)
-    study = _subset(command, study)
-    readable, unreadable = readable_share(manifest)
-    share = readable / (readable + unreadable)
-    own = None if split is None else _among(split, study.frame["image_id"].to_list())
-    return TrainingData(study, own, manifest.rejects, share, int(share < command.min_readable))
-
-
-def _prepared(command: TrainDensity, manifest: Manifest, recipe: Recipe) -> tuple[Grays, Manifest]:
-    """The images' grays, and the manifest without those that cannot be read."""
-    with progress(manifest.frame.height) as advance:
-        grays, verdicts = prepare_images(
-            command.dicom_root,
-            manifest.frame["path"].to_list(),
-            recipe,
-            command.cache_mode,
-            command.cache_dir,
-            workers=options.workers_of(command),
-            max_pixels=command.max_pixels,
-            progress=advance,
-        )
-    manifest = manifest.without(verdicts)
-    if manifest.frame.is_empty():
-        raise NothingLeftError("No image can be read; mammography scan says why for each.")
-    return grays, manifest
-
-
-def _embeddings(command: TrainDensity) -> EmbeddingSet | None:
-    if command.embeddings_dir:
-        return load_embeddings(command.embeddings_dir)
-    return open_features(command.embeddings) if command.embeddings else None
-
-
-def _known(manifest: Manifest, embeddings: EmbeddingSet | None) -> list[str]:
-    """Every image of the archive that the embeddings may be of, whether it has a label or not."""
-    labelled = manifest.frame["image_id"].to_list()
-    if embeddings is None:
-        return labelled
-    others = manifest.rejects["path"].drop_nulls().to_list()
-    return labelled + embeddings.index.filter(pl.col("path").is_in(others))["image_id"].to_list()
-
-
-def _among(split: Split, image_ids: list[str]) -> Split:
-    """The split without images that cannot be read or are not in the sample.
-
-    Raises:
-        SplitError: An image is on neither side, or a side has none.
-    """
-    there = set(image_ids)
-    if missing := sorted(there - {*split.train, *split.validation}):
-        raise SplitError(f"--split puts these images on neither side: {listed(missing)}.")
-    train, validation = (
-        tuple(image for image in side if image in there) for side in (split.train, split.validation)
-    )
-    if not (train and validation):
-        raise SplitError("One side of --split has no image left.")
-    return Split(train, validation)
-
-
-def _subset(command: TrainDensity, study: Study) -> Study:
-    images = study.frame.height
-    if command.subset is None or command.subset >= images:
-        return study
-    chosen = hold_out(study.frame, study.label.name, command.subset / images, command.seed)
-    log.info("--subset: %d of %d images", len(chosen.validation), images)
-    return with_subset(study, chosen)
 
 
 def jobs_of(command: TrainDensity, data: TrainingData) -> list[Job]:

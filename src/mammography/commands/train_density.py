@@ -255,7 +255,8 @@ class TrainDensity:
             StoreError: A folder cannot be used, or embeddings do not match the images.
         """
         from mammography.commands import density_options
-        from mammography.commands.density_run import do, jobs_of, summarise, training_data
+        from mammography.commands.density_data import training_data
+        from mammography.commands.density_run import do, jobs_of, summarise
         from mammography.runs import RESEARCH_ONLY
         from mammography.training import ranks
 
